@@ -1,10 +1,10 @@
-"""The data model: `Grid`, `Volume`, `CaseRow`, `Case`, `Prediction`. Frozen, no I/O, no behaviour beyond checks.
+"""The data model: `Grid`, `Volume`, `CaseRow`, `Case`, `Prediction`. Frozen, no I/O, checks and no more.
 
-    Path -> cohort (`CaseRow`s) -> Case -> preprocess -> Case -> Method.predict -> Prediction -> evaluate | report
+Path -> cohort (`CaseRow`s) -> Case -> preprocess -> Case -> Method.predict -> Prediction -> evaluate | report
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from types import MappingProxyType
 
@@ -13,6 +13,12 @@ import numpy as np
 from gliolens.errors import CaseError
 from gliolens.labels import LABEL_SCHEMES, MASK_SCHEMES, REGIONS, SERIES, TARGETS, regions_known
 from gliolens.types import Affine, Image, Labels, Mask, Voxels
+
+
+def spans_space(affine: np.ndarray) -> bool:
+    """Whether an affine's three axes differ in direction and none is null, so that a voxel has a volume."""
+    axes = affine[:3, :3].astype(np.float64)
+    return bool(abs(np.linalg.det(axes)) > 1e-6 * np.prod(np.linalg.norm(axes, axis=0)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +37,7 @@ class Grid:
             raise ValueError("the affine holds values that are not finite")
         if not np.allclose(self.affine[3], (0, 0, 0, 1)):
             raise ValueError(f"the affine's last row is {self.affine[3]}, not 0 0 0 1")
-        if abs(np.linalg.det(self.affine[:3, :3])) < 1e-12:
+        if not spans_space(self.affine):
             raise ValueError("the affine cannot be inverted: a voxel has no volume")
 
     @property
@@ -50,11 +56,13 @@ class Grid:
         ends = np.array(np.meshgrid(*[(0, n - 1) for n in self.shape])).reshape(3, -1)
         return np.asarray((self.affine[:3, :3] @ ends).T + self.affine[:3, 3])
 
+    def distance(self, other: "Grid") -> float:
+        """The furthest that two corners of one name lie apart, in millimetres."""
+        return float(np.linalg.norm(self.corners() - other.corners(), axis=1).max())
+
     def matches(self, other: "Grid", tolerance_mm: float = 0.01) -> bool:
         """Whether both grids have one shape and no corner lies further apart than the tolerance."""
-        if self.shape != other.shape:
-            return False
-        return bool(np.abs(self.corners() - other.corners()).max() <= tolerance_mm)
+        return self.shape == other.shape and self.distance(other) <= tolerance_mm
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,6 +173,11 @@ class Case:
                     fix="resample all series to one grid before building the case",
                 )
 
+    def __reduce__(self) -> tuple[type["Case"], tuple[object, ...]]:
+        """How to send a case to another process: read-only mappings cannot be pickled, dictionaries can."""
+        values = (getattr(self, f.name) for f in fields(self))
+        return Case, tuple(dict(v) if isinstance(v, Mapping) else v for v in values)
+
     def _check_names(self) -> None:
         wrong = [s for s in self.series if s not in SERIES]
         wrong += [f"{t}={c}" for t, c in self.targets.items() if c not in TARGETS.get(t, ())]
@@ -176,7 +189,8 @@ class Case:
             raise CaseError(
                 self.id,
                 found=f"{', '.join(wrong)}",
-                expected=f"series {', '.join(SERIES)}; targets {dict(TARGETS)}; schemes {', '.join(LABEL_SCHEMES)}",
+                expected=f"series {', '.join(SERIES)}; targets {dict(TARGETS)}; label schemes "
+                f"{', '.join(LABEL_SCHEMES)}; mask schemes {', '.join(MASK_SCHEMES)}",
                 fix="use the names of gliolens.labels",
             )
 
@@ -205,7 +219,7 @@ class Prediction:
         heatmaps: named maps of what the answer rests on, each with its affine.
 
     Raises:
-        ValueError: probabilities of a target do not sum to 1.
+        ValueError: a probability lies outside 0 to 1, or those of a target do not sum to 1.
     """
 
     case: str
@@ -219,5 +233,8 @@ class Prediction:
     def __post_init__(self) -> None:
         for target, classes in self.probabilities.items():
             total = sum(classes.values())
-            if not abs(total - 1.0) < 1e-4:
-                raise ValueError(f"probabilities of {target} for case {self.case} sum to {total}, not 1")
+            if not (abs(total - 1.0) < 1e-4 and all(-1e-6 <= p <= 1 + 1e-6 for p in classes.values())):
+                raise ValueError(
+                    f"probabilities of {target} for case {self.case} are {dict(classes)}: each must lie in "
+                    f"0 to 1, and they sum to {total:g}, not 1"
+                )

@@ -1,16 +1,17 @@
 """What can go wrong, as a tree. Only the command line catches these; anything else is a bug.
 
-    Exception
-    └── GlioLensError
-        ├── ConfigError   also a ValueError   wrong usage or configuration   exit code 2
-        ├── CaseError     one case is refused                                exit code 4
-        ├── CohortError   a cohort, table or split is refused                exit code 4
-        │   └── LeakError one patient would be on both sides of a split
-        └── ModelError    a run folder, weight file or card is refused       exit code 1
+Exception
+└── GlioLensError
+    ├── ConfigError   also a ValueError   wrong usage or configuration   exit code 2
+    ├── CaseError     one case is refused                                exit code 4
+    ├── CohortError   a cohort, table or split is refused                exit code 4
+    │   └── LeakError one patient would be on both sides of a split
+    └── ModelError    a run folder, weight file or card is refused       exit code 1
 """
 
+from functools import partial
 from os import PathLike
-from typing import ClassVar
+from typing import Any, ClassVar
 
 
 class GlioLensError(Exception):
@@ -44,7 +45,14 @@ class CaseError(GlioLensError):
         self.case, self.found, self.expected, self.fix = case, found, expected, fix
         self.file = None if file is None else str(file)
         where = "" if self.file is None else f"\n  file:     {self.file}"
-        super().__init__(f"case {case!r}{where}\n  found:    {found}\n  expected: {expected}\n  to mend:  {fix}")
+        super().__init__(
+            f"case {case!r}{where}\n  found:    {found}\n  expected: {expected}\n  to mend:  {fix}"
+        )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """How to bring the error back from a worker process: the default passes on the message alone."""
+        named = {name: getattr(self, name) for name in ("found", "expected", "fix", "file")}
+        return partial(type(self), **named), (self.case,)
 
 
 class CohortError(GlioLensError):

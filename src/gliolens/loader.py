@@ -1,17 +1,115 @@
 """From a row of the cohort table to a `Case`: the edge where all series must share one grid."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from gliolens.case import Case, CaseRow, Grid
 from gliolens.errors import CaseError
-from gliolens.io.nifti import Stored, read_labels, read_volume
+from gliolens.io.content import address
+from gliolens.io.nifti import Stored, read_labels, read_mask, read_volume
+from gliolens.io.store import content_hash, whole_folder
+from gliolens.progress import Tick
 from gliolens.types import Labels, Mask
 
 GRID_TOLERANCE_MM = 0.05
 """Series whose corner voxels lie further apart than this are on different grids."""
+
+
+Arrays = Mapping[str, np.ndarray]
+"""What a method makes of a case once and reads many times, by name."""
+
+
+@dataclass(frozen=True)
+class Cases(Sequence[Case]):
+    """Cases that are read from disk when they are asked for, so that memory does not grow with the cohort.
+
+    Attributes:
+        rows: where each case lies and what is known of it.
+        series: names of the series each case must have; all there are, where empty.
+        need_mask: whether each case must have tumour labels.
+    """
+
+    rows: tuple[CaseRow, ...]
+    series: tuple[str, ...] = ()
+    need_mask: bool = True
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> Case:  # type: ignore[override]  # slices are made with `only`
+        return read_case(self.rows[index], self.series, need_mask=self.need_mask)
+
+    def only(self, cases: Collection[str]) -> "Cases":
+        """The cases of these ids, in this order of rows."""
+        wanted = set(cases)
+        return replace(self, rows=tuple(row for row in self.rows if row.case in wanted))
+
+    def classes(self, target: str) -> tuple[str, ...]:
+        """Class of each case.
+
+        Raises:
+            KeyError: a case's class is unknown; choose cases with `select` first.
+        """
+        return tuple(row.targets[target] for row in self.rows)
+
+    def prepared(
+        self, prepare: Callable[[Case], Arrays], recipe: str, cache: Path, tick: Tick | None = None
+    ) -> list[Arrays]:
+        """Decode each case once and keep what `prepare` makes of it.
+
+        Args:
+            prepare: from a case to named arrays.
+            recipe: names `prepare` and all its settings; another recipe is another entry.
+            cache: folder of `.npy` files, mapped into memory rather than read.
+            tick: progress.
+
+        Returns:
+            Arrays of each case, in order.
+        """
+        found: list[Arrays] = []
+        for i, row in enumerate(self.rows):
+            folder = cache / content_hash([recipe, self.series, _fingerprint(row)])[:24]
+            if not folder.is_dir():
+                with whole_folder(folder) as unfinished:
+                    for name, array in prepare(self[i]).items():
+                        np.save(unfinished / f"{name}.npy", array)
+            found.append({f.stem: np.load(f, mmap_mode="r") for f in sorted(folder.glob("*.npy"))})
+            if tick:
+                tick(i + 1, len(self))
+        return found
+
+
+def select(
+    rows: Sequence[CaseRow], *, target: str | None, series: Sequence[str], need_mask: bool = True
+) -> tuple[tuple[CaseRow, ...], dict[str, str]]:
+    """Divide a cohort into cases that can be used and cases that cannot, with the reason.
+
+    Returns:
+        Usable rows, and for each other case why it is left out.
+    """
+    left_out = {}
+    for row in rows:
+        missing = [f"no {s}" for s in series if s not in row.files]
+        if target is not None and target not in row.targets:
+            missing.append(f"{target} unknown")
+        if need_mask and row.mask is None:
+            missing.append("no tumour mask")
+        if missing:
+            left_out[row.case] = ", ".join(missing)
+    return tuple(row for row in rows if row.case not in left_out), left_out
+
+
+def _fingerprint(row: CaseRow) -> list[str]:
+    files = [*row.files.items(), ("mask", row.mask), ("brain", row.brain_mask)]
+    seen = [row.mask_scheme or ""]
+    for name, file in files:
+        if file is not None and (stored := address(file)[0]).is_file():
+            state = stored.stat()
+            seen.append(f"{name} {file.resolve()} {state.st_size} {state.st_mtime_ns}")
+    return seen
 
 
 def read_case(row: CaseRow, series: Sequence[str] = (), *, need_mask: bool = False) -> Case:
@@ -63,9 +161,9 @@ def _tumour(row: CaseRow, name: str, first: Stored) -> tuple[Labels | None, str 
 def _brain(row: CaseRow, name: str, first: Stored) -> Mask | None:
     if row.brain_mask is None:
         return None
-    brain = read_volume(row.brain_mask, row.case).volume
+    brain = read_mask(row.brain_mask, row.case).volume
     _check_grid(row, "brain mask", row.brain_mask, brain.grid, name, first.volume.grid)
-    return np.asarray(brain.voxels > 0)
+    return brain.voxels
 
 
 def _check_present(row: CaseRow, series: Sequence[str], need_mask: bool) -> None:
@@ -74,7 +172,7 @@ def _check_present(row: CaseRow, series: Sequence[str], need_mask: bool) -> None
         raise CaseError(
             row.case,
             found=f"series {', '.join(row.files) or 'none'}",
-            expected=f"{', '.join(missing) or 'at least one series'} too",
+            expected=f"{', '.join(missing)} too" if missing else "at least one series",
             fix="add the file, name it with --t1, --t1ce, --t2 or --flair, or ask for fewer with --series",
         )
     if need_mask and row.mask is None:
@@ -92,7 +190,7 @@ def _check_grid(row: CaseRow, name: str, file: Path, grid: Grid, first_name: str
     if grid.shape != first.shape:
         found = f"{name} of shape {grid.shape}, {first_name} of shape {first.shape} (turned to RAS+)"
     else:
-        apart = float(np.abs(grid.corners() - first.corners()).max())
+        apart = grid.distance(first)
         found = f"{name} and {first_name} on different grids: corners lie up to {apart:.2f} mm apart"
     raise CaseError(
         row.case,

@@ -4,6 +4,7 @@ import hashlib
 import json
 import math
 import os
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +23,25 @@ def whole_file(path: Path) -> Iterator[Path]:
         unfinished.replace(path)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """Give a temporary folder beside `path`, and rename it to `path` once the block ends without an error.
+
+    A folder that is already there is replaced.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".unfinished-{os.getpid()}-{path.name}")
+    shutil.rmtree(unfinished, ignore_errors=True)  # what a killed process of the same number left behind
+    unfinished.mkdir()
+    try:
+        yield unfinished
+        if path.exists():
+            shutil.rmtree(path)
+        unfinished.rename(path)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -43,7 +63,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError) as error:
+    except (OSError, ValueError) as error:  # ValueError: no JSON, or no UTF-8
         raise ModelError(f"{path}: not a readable JSON file ({error})") from error
     if not isinstance(content, dict):
         raise ModelError(f"{path}: found a JSON {type(content).__name__}, expected an object")
@@ -67,8 +87,13 @@ def _plain(value: Any) -> Any:
         return {str(k): _plain(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(v) for v in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
     if isinstance(value, Path):
         return value.as_posix()
-    return value.item() if hasattr(value, "item") else value
+    if hasattr(value, "tolist"):  # a number or an array of numpy's
+        value = value.tolist()
+        return _plain(value) if isinstance(value, list) else _finite(value)
+    return _finite(value)
+
+
+def _finite(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,130 @@
+"""`gliolens bench`: methods over the folds of one split, in one table with every control."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from gliolens.about import software
+from gliolens.cohorts.splits import Split, kfold, read_split, write_split
+from gliolens.io.store import file_hash, write_json
+from gliolens.io.tables import read_cohort
+from gliolens.loader import Cases
+from gliolens.method import Run, find_method
+from gliolens.progress import Counter, say
+from gliolens.protocol import (
+    Entrant,
+    common_series,
+    compete,
+    controls,
+    plain_scores,
+    score,
+    settings_match,
+    usable_cases,
+)
+from gliolens.report.curves import read_curves
+from gliolens.report.page import write_bench_report
+from gliolens.train import Outcome, write_results
+
+
+def bench(
+    cohort: Path,
+    out: Path,
+    *,
+    target: str,
+    methods: Sequence[str] = ("shape-resnet",),
+    series: Sequence[str] = (),
+    preset: str = "sound",
+    scale: str = "paper",
+    folds: int = 5,
+    split: Path | None = None,
+    seed: int = 0,
+) -> Outcome:
+    """Cross-validate methods and every control under one split, and score all answers together.
+
+    Each fold of each method is kept as it ends; a stopped bench goes on when called again with the same settings.
+
+    Args:
+        cohort: the cohort table.
+        out: `results.csv`, `metrics.json`, `predictions.csv`, `splits.json`, `bench.html`, `figures/`, and a folder a
+            method and fold.
+        target: what to tell, from `labels.TARGETS`.
+        methods: names from `method.METHODS`.
+        series: series that every case must have and that every method sees; those that all cases share where empty.
+        preset: `sound` or `paper`.
+        scale: `paper`, or `demo` for minutes on two cores.
+        folds: of a patient-grouped stratified split.
+        split: a stored split instead.
+        seed: of every random choice.
+
+    Raises:
+        CohortError: too few usable cases, or the folder holds another bench.
+    """
+    rows = read_cohort(cohort)
+    series = tuple(series) or common_series(rows)
+    entrants = (*_entrants(methods, preset, scale, series), *controls())
+    settings = {
+        "target": target, "series": series, "preset": preset, "scale": scale, "folds": folds, "seed": seed,
+        "cohort": file_hash(cohort), "split": None if split is None else file_hash(split),
+        "methods": {e.name: asdict(e.config) for e in entrants},
+    }  # fmt: skip
+    settings_match(out / "bench.json", settings)
+    cache = out / "cache"
+    found = usable_cases(rows, target=target, series=series, cache=cache, tick=Counter("checking cases"))
+    division = read_split(split, rows) if split else kfold(found.cases.rows, target, folds=folds, seed=seed)
+    write_split(out / "splits.json", division)
+    answers = _compete_over_folds(
+        entrants, found.cases, division, Run(target, found.classes, out, cache, seed)
+    )
+    table = score(answers, found.classes, seed=seed)
+    write_results(out, answers, table, found.failures)
+    write_json(out / "bench.json", {"settings": settings, "left_out": found.left_out, "software": software()})
+    _write_page(out, table, settings, found.left_out, found.cases)
+    return Outcome(out, table, found.failures)
+
+
+def _entrants(methods: Sequence[str], preset: str, scale: str, series: Sequence[str]) -> list[Entrant]:
+    chosen = []
+    for name in methods:
+        if name != "controls":  # every control is always there
+            config: Any = find_method(name).Config.preset(preset).scaled(scale)
+            chosen.append(Entrant(name, name, type(config)(**{**config.__dict__, "series": tuple(series)})))
+    return chosen
+
+
+def _compete_over_folds(entrants: Sequence[Entrant], cases: Cases, split: Split, run: Run) -> pd.DataFrame:
+    answers = []
+    for entrant in entrants:
+        for k, fold in enumerate(split.folds):
+            say(f"{entrant.name}: fold {k + 1} of {len(split.folds)}")
+            folder = run.folder / entrant.folder / f"fold-{k + 1}"
+            mine = Run(run.target, run.classes, folder, run.cache, run.seed)
+            answer = compete(entrant, cases.only(fold.train), cases.only(fold.test), mine)
+            answers.append(answer.assign(fold=k + 1))
+    return pd.concat(answers, ignore_index=True)
+
+
+def _write_page(
+    out: Path,
+    table: Sequence[Mapping[str, Any]],
+    settings: Mapping[str, Any],
+    left_out: Mapping[str, str],
+    cases: Cases,
+) -> None:
+    shares = pd.Series(cases.classes(settings["target"])).value_counts()
+    notes = [
+        f"{len(cases)} cases: " + ", ".join(f"{n} {c}" for c, n in shares.items()),
+        f"{len(left_out)} cases left out (label, series or mask not there)",
+        "Intervals: 95 %, 2,000 bootstrap draws of patients within each class, over answers pooled from all folds.",
+    ]
+    provenance = {k: str(v) for k, v in {**settings, **software()}.items() if k != "methods"}
+    write_bench_report(
+        out / "bench.html",
+        f"{settings['target']}: methods beside controls",
+        plain_scores(table),
+        read_curves(out / "figures"),
+        provenance,
+        notes,
+    )

@@ -1,0 +1,386 @@
+"""The cohort check: which cases can be read, and what in the cohort would fool a method or its evaluation."""
+
+import hashlib
+import math
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+from joblib import Parallel, delayed
+
+from gliolens.case import Case, CaseRow
+from gliolens.cohorts.confounds import age_effect, site_effect
+from gliolens.cohorts.splits import patients
+from gliolens.cohorts.swaps import Swap, contrast, suspected_swap
+from gliolens.errors import CaseError, ConfigError
+from gliolens.labels import SERIES, TARGET_TITLES, TARGETS
+from gliolens.loader import read_case
+from gliolens.ops.intensity import foreground
+from gliolens.types import Image
+
+SITE_P, SITE_GAIN = 0.01, 0.15
+"""Site and label are confounded where p is below, and balanced accuracy above chance by more than, these."""
+AGE_AUC = 0.75
+"""Area under the ROC curve from which age alone is said to win, if its interval lies above 0.5."""
+WHOLE_MASK = 0.5
+"""Share of the head's or brain's voxels above which a tumour mask cannot be one."""
+
+# Words of the errors that an option or an edit of the table or file mends without a new export.
+_MENDABLE = (
+    "--mask-scheme",
+    "name one volume of a 4-D file",
+    "set_qform",
+    "register and resample",
+    "name it with --t1",
+)
+_HASHED = 250_000  # voxels that a hash looks at, about
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What becomes of one case.
+
+    Attributes:
+        case: its id.
+        verdict: `ok`, `fixable` (an option or edit mends it, see `fix`) or `refused` (it cannot be read).
+        findings: what was found, in words.
+        fix: what mends each, in the same order.
+    """
+
+    case: str
+    verdict: str
+    findings: tuple[str, ...] = ()
+    fix: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing found in the cohort.
+
+    Attributes:
+        name: what was looked for.
+        severity: `note`, `warning` or `serious`.
+        text: what was found and what to do.
+        cases: the cases concerned; empty where it is the whole cohort.
+        number: the figure it rests on (said in the text); NaN where it rests on none.
+    """
+
+    name: str
+    severity: str
+    text: str
+    cases: tuple[str, ...] = ()
+    number: float = math.nan
+
+
+@dataclass(frozen=True)
+class CohortReport:
+    """What the check found: a verdict a case, findings (serious ones first), and counts by heading and value."""
+
+    verdicts: tuple[Verdict, ...]
+    findings: tuple[Finding, ...]
+    counts: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """The report as JSON content; a NaN becomes null when it is written with `io.store.write_json`."""
+        return asdict(self)
+
+
+def check_cohort(
+    rows: Sequence[CaseRow],
+    *,
+    target: str | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    jobs: int = 1,
+) -> CohortReport:
+    """Read every case once and look for what would fool a method or its evaluation.
+
+    Memory does not grow with the cohort but for hashes and a few numbers a case.
+
+    Args:
+        rows: the cohort.
+        target: look at the labels of this target only; of all, where None.
+        progress: called with the number of cases done and the number of all.
+        jobs: processes to read with.
+
+    Raises:
+        ConfigError: unknown target.
+        CohortError: a case id stands in the rows twice.
+    """
+    if target is not None and target not in TARGETS:
+        raise ConfigError(f"unknown target {target!r}; known are {', '.join(TARGETS)}")
+    group = patients(rows)
+    looks = []
+    for look in _looks(rows, jobs):
+        looks.append(look)
+        if progress is not None:
+            progress(len(looks), len(rows))
+    targets = (target,) if target else tuple(TARGETS)
+    verdicts = tuple(_verdict(row, look, rows) for row, look in zip(rows, looks, strict=True))
+    findings = [
+        *_unreadable(verdicts),
+        *_duplicates(looks, group),
+        *_within_case(looks),
+        *_label_schemes(rows),
+        *_incoherent(rows),
+        *(f for t in targets for f in _giveaways(rows, group, t)),
+    ]
+    order = ("serious", "warning", "note")
+    return CohortReport(
+        verdicts,
+        tuple(sorted(findings, key=lambda f: order.index(f.severity))),
+        _counts(rows, verdicts, group, targets),
+    )
+
+
+# --- one case ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Look:
+    """What is kept of a case once its voxels are let go."""
+
+    case: str
+    error: tuple[str, str] | None = None
+    hashes: Mapping[str, str] = field(default_factory=dict)
+    masked: float | None = None
+    swap: Swap | None = None
+
+
+def image_hash(image: Image) -> str:
+    """SHA-256 of an image's shape and the order of its voxels' values, in hexadecimal.
+
+    The same whatever type, scale factor or orientation the voxels were stored with (given RAS+ voxels), and
+    different after any resampling, cropping or filtering. Of a large image a regular part is read.
+    """
+    step = max(1, round((image.size / _HASHED) ** (1 / 3)))
+    _, order = np.unique(image[::step, ::step, ::step], return_inverse=True)
+    return hashlib.sha256(repr(image.shape).encode() + order.astype("<i4").tobytes()).hexdigest()
+
+
+def _looks(rows: Sequence[CaseRow], jobs: int) -> Iterator[_Look]:
+    if jobs == 1:
+        yield from map(_look, rows)
+    else:
+        yield from Parallel(n_jobs=jobs, return_as="generator")(delayed(_look)(row) for row in rows)
+
+
+def _look(row: CaseRow) -> _Look:
+    try:
+        case = read_case(row)
+    except CaseError as error:
+        return _Look(row.case, error=(_said(error), error.fix))
+    found = contrast(case)
+    return _Look(
+        row.case,
+        hashes={name: image_hash(image) for name, image in case.series.items()},
+        masked=_masked(case),
+        swap=None if found is None else suspected_swap(found),
+    )
+
+
+def _said(error: CaseError) -> str:
+    file = "" if error.file is None else f"{error.file}: "
+    return f"{file}{error.found}, expected {error.expected}"
+
+
+def _masked(case: Case) -> float | None:
+    """Share of the brain (or head, where no mask of the brain is known) that the tumour labels cover.
+
+    None where there are no labels, or none are to be expected: an empty mask of a healthy brain is right.
+    """
+    if case.tumour is None or case.targets.get("grade") == "healthy":
+        return None
+    if not case.tumour.any():
+        return 0.0
+    inside = case.brain if case.brain is not None else foreground(next(iter(case.series.values())))
+    return float((case.tumour > 0).sum() / max(int(inside.sum()), 1))
+
+
+def _verdict(row: CaseRow, look: _Look, rows: Sequence[CaseRow]) -> Verdict:
+    found = [*_lacks(row, rows)]
+    refused = False
+    if look.error is not None:
+        found.insert(0, look.error)
+        refused = not any(words in look.error[1] for words in _MENDABLE)
+    if look.masked == 0.0:
+        found.append(("an empty tumour mask", "correct the mask; where it is unknown, empty the column mask"))
+    if look.masked is not None and look.masked > WHOLE_MASK:
+        covered = f"a tumour mask over {look.masked:.0%} of the head or brain"
+        found.append((covered, "name the tumour's mask; a mask of the brain goes into the column brain_mask"))
+    if look.swap is not None:
+        a, b = look.swap.series
+        found.append(
+            (f"{a} and {b} look exchanged: {look.swap.reason}", f"look at both; exchange {a} and {b}")
+        )
+    for a, b in _same_series(look):
+        found.append((f"{a} and {b} are the same image", f"name the right file in the column {a} or {b}"))
+    kind = "refused" if refused else "fixable" if found else "ok"
+    return Verdict(row.case, kind, tuple(text for text, _ in found), tuple(fix for _, fix in found))
+
+
+def _lacks(row: CaseRow, rows: Sequence[CaseRow]) -> Iterator[tuple[str, str]]:
+    for name in SERIES:
+        n = sum(name in r.files for r in rows)
+        if name not in row.files and 2 * n > len(rows):
+            yield (
+                f"no {name}, which {n} of {len(rows)} cases have",
+                f"fill in the column {name}, or ask for fewer series with --series",
+            )
+    n = sum(r.mask is not None for r in rows)
+    if row.mask is None and 2 * n > len(rows):
+        yield f"no tumour mask, which {n} of {len(rows)} cases have", "fill in the column mask"
+
+
+def _same_series(look: _Look) -> list[tuple[str, str]]:
+    names = list(look.hashes)
+    return [
+        (a, b)
+        for i, a in enumerate(names)
+        for b in names[i + 1 :]
+        if look.hashes[a] == look.hashes[b]
+    ]  # fmt: skip
+
+
+# --- the cohort: images -----------------------------------------------------------------------------------
+
+
+def _unreadable(verdicts: Sequence[Verdict]) -> Iterator[Finding]:
+    refused = tuple(v.case for v in verdicts if v.verdict == "refused")
+    if refused:
+        text = f"{len(refused)} of {len(verdicts)} cases cannot be read; each one's verdict says why"
+        yield Finding("refused cases", "warning", text, refused, float(len(refused)))
+
+
+def _duplicates(looks: Sequence[_Look], group: Mapping[str, str]) -> Iterator[Finding]:
+    by_hash: dict[str, set[str]] = defaultdict(set)
+    for look in looks:
+        for value in look.hashes.values():
+            by_hash[value].add(look.case)
+    for cases in sorted({tuple(sorted(cases)) for cases in by_hash.values() if len(cases) > 1}):
+        shared = sum(set(cases) == found for found in by_hash.values())
+        people = sorted({group[case] for case in cases})
+        if len(people) > 1:
+            text = (
+                f"cases {', '.join(cases)} share {shared} images but are said to be patients {', '.join(people)}; a "
+                "split may put them on both sides. Drop all but one, or join the patients in the column aliases"
+            )
+            yield Finding("same image, several patients", "serious", text, cases, float(shared))
+        else:
+            text = f"cases {', '.join(cases)} of patient {people[0]} share {shared} images; drop all but one"
+            yield Finding("same image, one patient", "warning", text, cases, float(shared))
+
+
+def _within_case(looks: Sequence[_Look]) -> Iterator[Finding]:
+    same = tuple(look.case for look in looks if _same_series(look))
+    if same:
+        text = f"{len(same)} cases hold one image under two series' names"
+        yield Finding("same image, two series", "serious", text, same, float(len(same)))
+    for look in looks:
+        if look.swap is not None:
+            a, b = look.swap.series
+            text = f"case {look.case}: {a} and {b} look exchanged ({look.swap.reason}); look at both"
+            yield Finding("suspected exchange of series", "warning", text, (look.case,), look.swap.score)
+    empty = tuple(look.case for look in looks if look.masked == 0.0)
+    if empty:
+        text = f"{len(empty)} cases have an empty tumour mask"
+        yield Finding("empty mask", "warning", text, empty, float(len(empty)))
+    for look in looks:
+        if look.masked is not None and look.masked > WHOLE_MASK:
+            text = f"case {look.case}: the tumour mask covers {look.masked:.0%} of the head or brain"
+            yield Finding("mask of everything", "warning", text, (look.case,), look.masked)
+
+
+# --- the cohort: labels -----------------------------------------------------------------------------------
+
+
+def _label_schemes(rows: Sequence[CaseRow]) -> Iterator[Finding]:
+    graded = [row for row in rows if {"grade", "who_grade"} & set(row.targets)]
+    schemes = Counter(row.label_scheme or "unknown" for row in graded)
+    if len(schemes) > 1:
+        listed = ", ".join(f"{scheme} in {n} cases" for scheme, n in sorted(schemes.items()))
+        text = f"grades follow {listed}; a grade of one is not a grade of another. Keep one scheme, or map them first"
+        fewer = tuple(r.case for r in graded if (r.label_scheme or "unknown") != schemes.most_common(1)[0][0])
+        yield Finding("mixed label schemes", "serious", text, fewer, float(len(schemes)))
+
+
+_INCOHERENT: tuple[tuple[str, str, dict[str, str], str | None], ...] = (
+    (
+        "codeleted and IDH wildtype",
+        "WHO 2021 calls 1p/19q codeletion a mark of IDH-mutant oligodendroglioma; test both again",
+        {"codel_1p19q": "codeleted", "idh": "wildtype"},
+        None,
+    ),
+    (
+        "codeleted and grade 4",
+        "WHO 2021 grades oligodendroglioma 2 or 3",
+        {"codel_1p19q": "codeleted", "who_grade": "4"},
+        "who2021",
+    ),
+    ("LGG and WHO grade 4", "lower grade is 2 or 3", {"grade": "LGG", "who_grade": "4"}, None),
+    ("HGG and WHO grade 2", "high grade is 3 or 4", {"grade": "HGG", "who_grade": "2"}, None),
+)
+
+
+def _incoherent(rows: Sequence[CaseRow]) -> Iterator[Finding]:
+    for name, why, classes, scheme in _INCOHERENT:
+        cases = tuple(
+            row.case
+            for row in rows
+            if classes.items() <= row.targets.items() and scheme in (None, row.label_scheme)
+        )
+        if cases:
+            text = f"{len(cases)} cases are {name}: {why}"
+            yield Finding("incoherent labels", "warning", text, cases, float(len(cases)))
+
+
+def _giveaways(rows: Sequence[CaseRow], group: Mapping[str, str], target: str) -> Iterator[Finding]:
+    known = sorted((row for row in rows if target in row.targets), key=lambda row: row.case)
+    yield from _site_finding(list({group[r.case]: r for r in known if r.site}.values()), target)
+    yield from _age_finding(list({group[r.case]: r for r in known if r.age is not None}.values()), target)
+
+
+def _site_finding(rows: Sequence[CaseRow], target: str) -> Iterator[Finding]:
+    found = site_effect([str(r.site) for r in rows], [r.targets[target] for r in rows])
+    if found is None:
+        return
+    strong = found.p < SITE_P and found.accuracy - found.chance > SITE_GAIN
+    text = (
+        f"{TARGET_TITLES[target]} from the site alone, {len(rows)} patients: balanced accuracy {found.accuracy:.2f} "
+        f"(chance {found.chance:.2f}), Cramér's V {found.cramers_v:.2f}, permutation p {found.p:.4f}"
+    )
+    if strong:
+        text += "; a method can learn the scanner for the label. Test with leave-one-site-out"
+    severity = "serious" if strong else "warning" if found.p < 0.05 else "note"
+    yield Finding(f"site and {target}", severity, text, (), found.accuracy)
+
+
+def _age_finding(rows: Sequence[CaseRow], target: str) -> Iterator[Finding]:
+    present = [c for c in TARGETS[target] if any(r.targets[target] == c for r in rows)]
+    if len(present) < 2:
+        return
+    found = age_effect([float(r.age or 0.0) for r in rows], [r.targets[target] == present[-1] for r in rows])
+    if found is None:
+        return
+    wins = found.auc >= AGE_AUC and found.low > 0.5
+    text = (
+        f"{TARGET_TITLES[target]} {present[-1]} from age alone, {len(rows)} patients: AUC {found.auc:.2f} "
+        f"({found.low:.2f} to {found.high:.2f}), {'older' if found.older else 'younger'} patients have it"
+    )
+    text += "; report no score without this one beside it" if wins else ""
+    yield Finding(f"age and {target}", "warning" if wins else "note", text, (), found.auc)
+
+
+def _counts(
+    rows: Sequence[CaseRow], verdicts: Sequence[Verdict], group: Mapping[str, str], targets: Sequence[str]
+) -> dict[str, dict[str, int]]:
+    columns = {
+        "verdict": [v.verdict for v in verdicts],
+        "series": ["+".join(s for s in SERIES if s in row.files) or "none" for row in rows],
+        "mask": ["known" if row.mask else "none" for row in rows],
+        "site": [row.site or "unknown" for row in rows],
+        **{t: [row.targets.get(t, "unknown") for row in rows] for t in targets},
+    }
+    counts = {name: dict(sorted(Counter(values).items())) for name, values in columns.items()}
+    return {"all": {"cases": len(rows), "patients": len(set(group.values()))}, **counts}

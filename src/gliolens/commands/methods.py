@@ -1,0 +1,198 @@
+"""`gliolens train`, `evaluate`, `bench`, `predict`: the flags of each verb; the work is done in modules named as they are."""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+from tyro.conf import OmitArgPrefixes, Positional, arg
+
+from gliolens.commands.flags import (
+    INPUT_REFUSED,
+    SOME_FAILED,
+    MaskScheme,
+    Out,
+    Preset,
+    Scale,
+    Series,
+    Target,
+    as_json,
+)
+from gliolens.errors import ConfigError
+from gliolens.io.store import read_json
+from gliolens.labels import NOTICE
+from gliolens.method import changed, find_method
+
+
+def train(words: Sequence[str]) -> Callable[..., int]:
+    """Make the function that `gliolens train METHOD` calls: its flags are the settings of the method.
+
+    Args:
+        words: the method's name and all flags; `--preset`, `--scale` and `--config` set the defaults of the others.
+    """
+    method: Any = find_method(words[0])
+    default = _default(method, words[1:])
+
+    def fit(
+        cohort: Positional[Path],
+        *,
+        target: Target,
+        out: Out,
+        preset: Preset = "sound",
+        scale: Scale = "paper",
+        split: Path | None = None,
+        seed: int = 0,
+        config_file: Annotated[Path | None, arg(name="config")] = None,
+        settings: Any = default,
+        json: bool = False,
+    ) -> int:
+        """Fit a method, and every control, on one side of a split and score the other side.
+
+        Args:
+            cohort: the cohort table.
+            target: what to tell.
+            out: the run folder.
+            preset: as published, or with its quirks mended; sets the defaults of the method's settings.
+            scale: full size, or small enough for minutes on two cores; sets the defaults too.
+            split: a stored split, of which the first fold is used; a quarter is held out where not given.
+            seed: of every random choice.
+            config_file: the run.json of an earlier run, whose settings become the defaults.
+            settings: the method's settings.
+            json: print JSON.
+        """
+        from gliolens.train import train
+
+        done = train(words[0], cohort, out, target=target, config=settings, split=split, seed=seed)
+        return _print_outcome(done, json)
+
+    fit.__annotations__["settings"] = Annotated[method.Config, OmitArgPrefixes]
+    return fit
+
+
+def _default(method: Any, words: Sequence[str]) -> Any:
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("--preset", default="sound")
+    parser.add_argument("--scale", default="paper", choices=["paper", "demo"])
+    parser.add_argument("--config", default=None, type=Path)
+    try:
+        found, _ = parser.parse_known_args(words)
+    except argparse.ArgumentError as error:
+        raise ConfigError(str(error)) from error
+    settings = method.Config.preset(found.preset).scaled(found.scale)
+    if found.config is None:
+        return settings
+    return changed(settings, read_json(found.config)["settings"]["config"])
+
+
+def evaluate(
+    run: Positional[Path], cohort: Positional[Path], *, out: Out | None = None, json: bool = False
+) -> int:
+    """Score a run on the patients its split held out, or on another cohort.
+
+    Args:
+        run: folder of a finished run.
+        cohort: the cohort table.
+        out: where to write; RUN/evaluation-COHORT where not given.
+        json: print JSON.
+    """
+    from gliolens.evaluate import evaluate
+
+    return _print_outcome(evaluate(run, cohort, out), json)
+
+
+def bench(
+    cohort: Positional[Path],
+    *,
+    target: Target,
+    out: Out = Path("bench"),
+    methods: tuple[str, ...] = ("shape-resnet",),
+    series: tuple[Series, ...] = (),
+    preset: Preset = "sound",
+    scale: Scale = "paper",
+    folds: int = 5,
+    split: Path | None = None,
+    seed: int = 0,
+    json: bool = False,
+) -> int:
+    """Cross-validate methods and every control under one split.
+
+    Args:
+        cohort: the cohort table.
+        target: what to tell.
+        out: where to write; a stopped bench goes on there.
+        methods: which methods; the controls are always there.
+        series: series every case must have; those that all cases share where not given.
+        preset: as published, or with its quirks mended.
+        scale: full size, or small enough for minutes on two cores.
+        folds: how many.
+        split: a stored split instead.
+        seed: of every random choice.
+        json: print JSON.
+    """
+    from gliolens.bench import bench
+
+    done = bench(
+        cohort, out, target=target, methods=methods, series=series, preset=preset, scale=scale, folds=folds,
+        split=split, seed=seed,
+    )  # fmt: skip
+    return _print_outcome(done, json)
+
+
+def _print_outcome(done: Any, json: bool) -> int:
+    from gliolens.protocol import plain_scores, print_scores
+
+    if json:
+        print(
+            as_json(
+                {"folder": str(done.folder), "scores": plain_scores(done.table), "failures": done.failures}
+            )
+        )
+    else:
+        print_scores(done.table)
+        print(f"written to {done.folder}\n{NOTICE}")
+    return SOME_FAILED if done.failures else 0
+
+
+def predict(
+    cases: Positional[tuple[Path, ...]] = (),
+    *,
+    out: Out,
+    run: tuple[Path, ...] = (),
+    t1: Path | None = None,
+    t1ce: Path | None = None,
+    t2: Path | None = None,
+    flair: Path | None = None,
+    mask: Path | None = None,
+    brain_mask: Path | None = None,
+    mask_scheme: MaskScheme | None = None,
+    id: str | None = None,
+    json: bool = False,
+) -> int:
+    """Answer cases and write OUT/CASE/ for each: labels, prediction.json, report.html, heatmaps/.
+
+    Args:
+        cases: folders of one case each, or cohort tables.
+        out: where to write.
+        run: folders of trained runs, one a target; without any, the tumour is measured and nothing predicted.
+        t1: the T1 scan of a single case.
+        t1ce: its T1 scan with contrast.
+        t2: its T2 scan.
+        flair: its FLAIR scan.
+        mask: its tumour labels.
+        brain_mask: its brain mask.
+        mask_scheme: what the numbers in the mask mean.
+        id: its name; that of its folder where not given.
+        json: print JSON.
+    """
+    from gliolens.infer import named_rows, predict
+
+    files = {"t1": t1, "t1ce": t1ce, "t2": t2, "flair": flair, "mask": mask, "brain_mask": brain_mask}
+    done = predict(named_rows(cases, files, mask_scheme, id), out, runs=run)
+    if json:
+        print(as_json({"reports": done.reports, "failures": {k: str(e) for k, e in done.failures.items()}}))
+    else:
+        print(*done.reports.values(), sep="\n")
+    for error in done.failures.values():
+        print(f"gliolens: {error}", file=sys.stderr)
+    return 0 if not done.failures else (SOME_FAILED if done.reports else INPUT_REFUSED)

@@ -1,0 +1,46 @@
+"""`gliolens demo`: the main job on a simulated cohort, step by step, ending in a report."""
+
+from pathlib import Path
+
+from gliolens.bench import bench
+from gliolens.cohorts.check import check_cohort
+from gliolens.cohorts.phantom import PhantomConfig, write_phantom
+from gliolens.cohorts.splits import read_split
+from gliolens.infer import predict
+from gliolens.io.tables import read_cohort
+from gliolens.method import find_method
+from gliolens.progress import Counter, say
+from gliolens.protocol import print_scores
+from gliolens.train import train
+
+TARGET = "grade"
+
+
+def demo(out: Path, *, n: int = 32, seed: int = 0) -> Path:
+    """Simulate a cohort, check it, cross-validate a method beside the controls, train it, and predict one case.
+
+    Args:
+        out: where to write.
+        n: how many simulated cases.
+        seed: of every random choice.
+
+    Returns:
+        Path of the report of a case that the method was not trained on.
+    """
+    say(f"1 of 5: {n} simulated patients with a glioma")
+    table = write_phantom(
+        out / "cohort", n, seed=seed, config=PhantomConfig(spacing_mm=3.0), progress=Counter("simulating")
+    )
+    rows = read_cohort(table)
+    say("2 of 5: is this cohort fit for use?")
+    say(check_cohort(rows, target=TARGET, progress=Counter("checking cases")).to_text())
+    say(f"3 of 5: {TARGET} by shape-resnet and by every control, three folds by patient")
+    done = bench(table, out / "bench", target=TARGET, scale="demo", folds=3, seed=seed)
+    print_scores(done.table)
+    say("4 of 5: a model to use, trained on three quarters of the patients")
+    config = find_method("shape-resnet").Config.preset("sound").scaled("demo")
+    train("shape-resnet", table, out / "run", target=TARGET, config=config, seed=seed)
+    say("5 of 5: a patient it has not seen")
+    unseen = read_split(out / "run" / "splits.json", rows).folds[0].test[0]
+    row = next(row for row in rows if row.case == unseen)
+    return predict([row], out / "predictions", runs=[out / "run"]).reports[unseen]

@@ -1,0 +1,276 @@
+"""`gliolens predict`: scans to labels, measures, probabilities, maps and a report."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+from gliolens.about import software
+from gliolens.case import Case, CaseRow, Prediction, Volume
+from gliolens.cohorts.layouts import read_case_folder
+from gliolens.errors import CaseError, ConfigError
+from gliolens.io.nifti import write_volume
+from gliolens.io.store import file_hash, read_json, whole_folder, write_json
+from gliolens.io.tables import read_cohort
+from gliolens.labels import LABEL_TITLES, NOTICE, REGIONS, SERIES
+from gliolens.loader import read_case
+from gliolens.method import Model, find_method
+from gliolens.progress import Counter, say
+from gliolens.radiomics.shape import UNITS, shape_features
+from gliolens.report.page import Answer, Measured, Score, write_case_report
+from gliolens.stats.intervals import Interval
+from gliolens.train import read_run
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """A run that answers one target."""
+
+    folder: Path
+    about: Mapping[str, Any]
+    scores: Sequence[Mapping[str, Any]]
+    model: Model
+
+    @property
+    def target(self) -> str:
+        """What it tells."""
+        return str(self.about["settings"]["target"])
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """What `predict` came to: the report of each case, and why each other case failed."""
+
+    reports: Mapping[str, Path]
+    failures: Mapping[str, CaseError]
+
+
+def predict(rows: Sequence[CaseRow], out: Path, *, runs: Sequence[Path] = ()) -> Predicted:
+    """Answer cases and write `OUT/CASE/` for each: labels, `prediction.json`, `report.html`, `heatmaps/`.
+
+    A case that fails leaves nothing behind and does not stop the others; `OUT/failures.json` lists it.
+
+    Args:
+        rows: the cases; `rows_of` makes them from folders, tables or single files.
+        out: where to write.
+        runs: folders of trained runs, one a target. With none, the tumour is measured and nothing is predicted.
+
+    Raises:
+        ConfigError: two runs answer one target, or two cases share an id.
+        ModelError, CohortError: a run cannot be used.
+    """
+    trained = [_read_trained(folder) for folder in runs]
+    for names, what in (
+        ([t.target for t in trained], "runs answer"),
+        ([r.case for r in rows], "cases are called"),
+    ):
+        twice = sorted({n for n in names if names.count(n) > 1})
+        if twice:
+            raise ConfigError(f"two {what} {', '.join(twice)}")
+    tick, reports, failures = Counter("reading cases"), {}, {}
+    for i, row in enumerate(rows):
+        try:
+            reports[row.case] = _predict_case(row, out, trained)
+        except CaseError as error:
+            failures[row.case] = error
+        tick(i + 1, len(rows))
+    if failures and reports:
+        write_json(out / "failures.json", {case: str(error) for case, error in failures.items()})
+    return Predicted(reports, failures)
+
+
+def named_rows(
+    paths: Sequence[Path], files: Mapping[str, Path | None], mask_scheme: str | None, name: str | None
+) -> tuple[CaseRow, ...]:
+    """Cases from folders (one case each), cohort tables, or single files.
+
+    Args:
+        paths: folders and tables.
+        files: files the user named: series, `mask`, `brain_mask`; they go before what a folder holds.
+        mask_scheme: what the numbers in the masks mean, from `labels.MASK_SCHEMES`.
+        name: the id of a single case.
+
+    Raises:
+        ConfigError: nothing to read, or files named beside several cases.
+    """
+    given = {kind: file for kind, file in files.items() if file is not None}
+    rows = [row for path in paths for row in _rows_in(path, given)]
+    if not rows and given:
+        case = name or next(iter(given.values())).resolve().parent.name
+        rows = [CaseRow(case, case)]
+    if not rows:
+        raise ConfigError("no case: name a folder, a cohort table, or files with --t1, --t1ce, --t2, --flair")
+    if len(rows) > 1 and (given or name):
+        raise ConfigError(f"{len(rows)} cases, but files or an id for one; call predict once for each")
+    series = {kind: file for kind, file in given.items() if kind in SERIES}
+    masks: dict[str, Any] = {kind: file for kind, file in given.items() if kind not in SERIES}
+    if name:
+        masks |= {"case": name, "patient": name}
+    return tuple(
+        replace(row, files={**row.files, **series}, mask_scheme=mask_scheme or row.mask_scheme, **masks)
+        for row in rows
+    )
+
+
+def _rows_in(path: Path, given: Mapping[str, Path]) -> Sequence[CaseRow]:
+    if path.is_file() and path.suffix == ".csv":
+        return read_cohort(path)
+    row, notes = read_case_folder(path)
+    for note in notes:
+        say(f"{row.case}: {note}")
+    return [row]
+
+
+def _read_trained(folder: Path) -> TrainedRun:
+    about = read_run(folder)
+    settings = about["settings"]
+    controls = settings["method"] == "controls"
+    model = find_method(settings["method"]).load(
+        folder / "controls" / "age-and-sex" if controls else folder / "model"
+    )
+    return TrainedRun(folder, about, read_json(folder / "metrics.json")["scores"], model)
+
+
+def _predict_case(row: CaseRow, out: Path, trained: Sequence[TrainedRun]) -> Path:
+    _check_name(row)
+    case = read_case(row, need_mask=True)
+    answers = [_answer(case, row, run) for run in trained]
+    measured = measure(case)
+    folder = out / row.case
+    with whole_folder(folder) as unfinished:
+        _write_case(unfinished, case, measured, answers, _provenance(row, trained))
+    return folder / "report.html"
+
+
+def _check_name(row: CaseRow) -> None:
+    if row.case in ("", ".", "..") or any(c in row.case for c in "/\\\0"):
+        raise CaseError(
+            row.case,
+            found="an id that cannot name a folder",
+            expected="an id without / and \\",
+            fix="give the case another id with --id, or in the cohort table's column case",
+        )
+
+
+def _answer(case: Case, row: CaseRow, run: TrainedRun) -> Answer:
+    missing = [s for s in run.about["series"] if s not in case.series]
+    if missing:
+        raise CaseError(
+            case.id,
+            found=f"series {', '.join(case.series)}",
+            expected=f"{', '.join(missing)} too: the run {run.folder.name} was trained with it",
+            fix="add the file, or name a run trained without that series",
+        )
+    prediction = run.model.predict(case)
+    prediction = replace(prediction, heatmaps=run.model.explain(case))
+    return Answer(
+        target=run.target,
+        prediction=prediction,
+        trained_on=f"{len(run.about['train_cases'])} cases of {run.about['cohort']}",
+        scores=[_score(s) for s in run.scores],
+        cautions=_cautions(row, case, run),
+    )
+
+
+def _score(plain: Mapping[str, Any]) -> Score:
+    def number(key: str) -> float:
+        return float("nan") if plain.get(key) is None else float(plain[key])
+
+    auc = Interval(number("auc"), number("auc_low"), number("auc_high"), plain.get("auc_reason", ""))
+    return Score(str(plain["method"]), auc, bool(plain["control"]))
+
+
+def _cautions(row: CaseRow, case: Case, run: TrainedRun) -> list[str]:
+    seen = {*run.about["train_patients"], *run.about["train_cases"], *run.about["train_aliases"]}
+    out = []
+    if seen & {row.case, row.patient, *row.aliases}:
+        out.append("This patient was in the training set: the answer is a memory, not a prediction.")
+    schemes = run.about["label_schemes"]
+    if len(schemes) > 1:
+        out.append(f"The training labels mix {', '.join(schemes)}.")
+    mine = next(s for s in run.scores if not s["control"] or run.about["settings"]["method"] == "controls")
+    better = [s["method"] for s in run.scores if s["control"] and (s["auc"] or 0) >= (mine["auc"] or 0)]
+    if better:
+        out.append(f"On the patients held out, it did no better than {', '.join(better)} alone.")
+    return out
+
+
+def measure(case: Case) -> Measured:
+    """Volumes in ml of regions and labels, and the 14 shape features of the whole tumour."""
+    volumes: dict[str, float | None] = {}
+    reasons: dict[str, str] = {}
+    for name in REGIONS:
+        region = case.region(name)
+        volumes[name] = None if region is None else float(region.sum() * case.grid.voxel_ml)
+        if region is None:
+            reasons[name] = "the mask tells the whole tumour only"
+    for label, title in LABEL_TITLES.items():
+        if case.tumour is not None and case.region("core") is not None:
+            volumes[title] = float(np.count_nonzero(case.tumour == label) * case.grid.voxel_ml)
+        else:
+            volumes[title] = None
+            reasons[title] = "the mask tells the whole tumour only"
+    whole = case.region("whole")
+    shape = shape_features(whole, case.grid.spacing) if whole is not None and whole.any() else {}
+    if not shape:
+        reasons["shape"] = "the mask holds no tumour"
+    return Measured(volumes_ml=volumes, reasons=reasons, shape=shape, shape_units=UNITS)
+
+
+def _provenance(row: CaseRow, trained: Sequence[TrainedRun]) -> dict[str, str]:
+    files = {**row.files, **{k: f for k, f in (("mask", row.mask), ("brain mask", row.brain_mask)) if f}}
+    out = {k: f"{f.name} (sha256 {file_hash(f)[:16]}...)" for k, f in files.items() if f.is_file()}
+    for run in trained:
+        settings = run.about["settings"]
+        out[f"run for {run.target}"] = (
+            f"{run.folder.name}: {settings['method']}, finished {run.about['finished']}"
+        )
+    out["read"] = datetime.now(UTC).isoformat(timespec="seconds")
+    return out | software()
+
+
+def _write_case(
+    folder: Path, case: Case, measured: Measured, answers: Sequence[Answer], provenance: Mapping[str, str]
+) -> None:
+    if case.tumour is not None:
+        write_volume(folder / "labels.nii.gz", Volume(case.tumour, case.grid.affine), case.source)
+    for answer in answers:
+        for name, heat in answer.prediction.heatmaps.items():
+            write_volume(folder / "heatmaps" / f"{name}.nii.gz", heat, case.source)
+    write_json(
+        folder / "prediction.json", _as_json(case, measured, [a.prediction for a in answers], provenance)
+    )
+    write_case_report(folder / "report.html", case, measured, answers, provenance)
+
+
+def _as_json(
+    case: Case, measured: Measured, predictions: Sequence[Prediction], provenance: Mapping[str, str]
+) -> dict[str, Any]:
+    return {
+        "notice": NOTICE,
+        "case": case.id,
+        "labels": {
+            "file": "labels.nii.gz",
+            "values": {"0": "background", **{str(k): v for k, v in LABEL_TITLES.items()}},
+            "source": f"the mask that was given ({case.mask_scheme})",
+        },
+        "volumes_ml": measured.volumes_ml,
+        "shape_whole_tumour": measured.shape,
+        "not_known": measured.reasons,
+        "predictions": [
+            {
+                "method": p.method,
+                "probabilities": p.probabilities,
+                "decisions": p.decisions,
+                "evidence": p.evidence,
+                "heatmaps": {name: f"heatmaps/{name}.nii.gz" for name in p.heatmaps},
+            }
+            for p in predictions
+        ],
+        "provenance": provenance,
+        "history": case.history,
+    }

@@ -1,0 +1,119 @@
+"""The one training loop: Lightning with a checkpoint, a way to go on, and progress on stderr."""
+
+import logging
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import lightning as L  # noqa: N812
+import torch
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from torch.utils.data import DataLoader
+
+from gliolens.progress import Counter
+
+CHECKPOINT = "last.ckpt"
+
+
+def has_bfloat16() -> bool:
+    """Whether this machine computes in bfloat16 natively: a GPU that does, or a CPU with AVX-512 BF16 or AMX."""
+    if torch.cuda.is_available():
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def train(
+    task: L.LightningModule,
+    batches: DataLoader[Any],
+    *,
+    epochs: int,
+    folder: Path,
+    label: str,
+    callbacks: Sequence[Callback] = (),
+) -> None:
+    """Train a network, going on from `folder`'s checkpoint where a stopped run left one.
+
+    The checkpoint is written every few epochs and removed by `forget` once the caller has saved what it needs.
+
+    Args:
+        task: network, loss and optimiser.
+        batches: training data.
+        epochs: how often to pass over them, counted from the very first start.
+        folder: where the checkpoint lies.
+        label: what the progress says.
+        callbacks: of the method's own, such as a score on inner folds.
+    """
+    checkpoint = folder / CHECKPOINT
+    keep = ModelCheckpoint(
+        dirpath=folder, filename="last", every_n_epochs=max(1, epochs // 4), enable_version_counter=False
+    )
+    with _quiet():
+        trainer = L.Trainer(
+            max_epochs=epochs,
+            accelerator="auto",
+            devices=1,
+            precision="bf16-mixed" if has_bfloat16() else "32-true",
+            callbacks=[keep, _Epochs(label, epochs), *callbacks],
+            logger=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            gradient_clip_val=5.0,
+        )
+        trainer.fit(task, batches, ckpt_path=checkpoint if checkpoint.is_file() else None, weights_only=True)
+    task.eval()
+
+
+def forget(folder: Path) -> None:
+    """Remove the checkpoint of a finished training."""
+    (folder / CHECKPOINT).unlink(missing_ok=True)
+
+
+class EachEpoch(Callback):
+    """Scores something after each epoch, and remembers the scores across a restart.
+
+    Args:
+        score: called after each epoch; the network is left in training mode.
+        scores: where the scores go.
+    """
+
+    def __init__(self, score: Callable[[], float], scores: list[float]) -> None:
+        self.score, self.scores = score, scores
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Score the network as it stands."""
+        self.scores.append(self.score())
+        pl_module.train()
+
+    def state_dict(self) -> dict[str, Any]:
+        """The scores so far."""
+        return {"scores": list(self.scores)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from the scores of the checkpoint."""
+        self.scores[:] = state_dict["scores"]
+
+
+class _Epochs(Callback):
+    def __init__(self, label: str, epochs: int) -> None:
+        self.counter, self.epochs = Counter(label), epochs
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.counter(trainer.current_epoch + 1, self.epochs)
+
+    def on_exception(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
+    ) -> None:
+        self.counter.stop()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence Lightning's advice on workers, loggers and hardware, which the user cannot act on."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    logging.getLogger("lightning.fabric").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="lightning")
+        warnings.filterwarnings("ignore", module="torch.utils._pytree")
+        yield

@@ -1,0 +1,110 @@
+"""What a method is.
+
+A method is one module with a frozen `Config` and a function `fit(cases, config, run) -> Model`. Building is fitting:
+no unfitted model exists. `load(folder)` brings a saved model back. `gliolens.registry` lists the methods.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Protocol, Self, cast
+
+from gliolens.case import Case, Prediction, Volume
+from gliolens.errors import ConfigError
+from gliolens.loader import Cases
+from gliolens.registry import METHODS
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a fit is given beside cases and configuration.
+
+    Attributes:
+        target: name from `labels.TARGETS`.
+        classes: the classes to tell apart, in order.
+        folder: where checkpoints lie, so that a stopped fit goes on.
+        cache: where what was decoded is kept, shared by folds and methods.
+        seed: of every random choice.
+    """
+
+    target: str
+    classes: tuple[str, ...]
+    folder: Path
+    cache: Path
+    seed: int = 0
+
+
+class Config(Protocol):
+    """Settings of a method. `preset` and `scaled` give the named ones."""
+
+    series: tuple[str, ...]
+
+    @classmethod
+    def preset(cls, name: str) -> Self:
+        """The settings named `paper` or `sound`."""
+        ...
+
+    def scaled(self, scale: str) -> Self:
+        """The same recipe, small enough for minutes on two cores, where `scale` is `demo`."""
+        ...
+
+
+class Model(Protocol):
+    """A fitted method."""
+
+    target: str
+
+    def predict(self, case: Case) -> Prediction:
+        """Answer one case."""
+        ...
+
+    def explain(self, case: Case) -> Mapping[str, Volume]:
+        """Maps of what the answer to a case rests on, by name; empty where the method has none."""
+        ...
+
+    def save(self, folder: Path) -> None:
+        """Write weights (safetensors) and card."""
+        ...
+
+
+class Method(Protocol):
+    """The module of a method."""
+
+    Config: type[Config]
+
+    def fit(self, cases: Cases, config: Any, run: Run) -> Model:
+        """Train on cases whose target is known."""
+        ...
+
+    def load(self, folder: Path) -> Model:
+        """Bring a saved model back.
+
+        Raises:
+            ModelError: the folder does not hold a model of this method.
+        """
+        ...
+
+
+def find_method(name: str) -> Method:
+    """Import a method by name.
+
+    Raises:
+        ConfigError: no method has this name.
+    """
+    if name not in METHODS:
+        raise ConfigError(f"no method is called {name!r}; there are {', '.join(METHODS)}")
+    return cast(Method, import_module(METHODS[name]))
+
+
+def changed(config: Any, settings: Mapping[str, Any]) -> Any:
+    """A configuration with some settings changed, as read from JSON (lists become tuples).
+
+    Raises:
+        ConfigError: a setting is not one of the configuration's.
+    """
+    names = {f.name for f in fields(config)}
+    unknown = sorted(set(settings) - names)
+    if unknown:
+        raise ConfigError(f"unknown settings {', '.join(unknown)}; there are {', '.join(sorted(names))}")
+    return replace(config, **{k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()})

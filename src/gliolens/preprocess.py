@@ -1,0 +1,90 @@
+"""From a case to what a network sees: the brain, normalised series, and stacks of axial slices."""
+
+import numpy as np
+
+from gliolens.case import Case, Grid, Volume
+from gliolens.errors import CaseError
+from gliolens.ops.geometry import bounding_box, resample
+from gliolens.ops.intensity import foreground, zscore
+from gliolens.types import Affine, Image, Mask
+
+
+def brain_of(case: Case) -> Mask:
+    """The case's brain mask, or else the voxels that hold tissue in any series (head, where not stripped)."""
+    if case.brain is not None and case.brain.any():
+        return case.brain
+    return np.asarray(np.any([foreground(image) for image in case.series.values()], axis=0))
+
+
+def normalised(case: Case, brain: Mask) -> dict[str, Image]:
+    """Each series with mean 0 and standard deviation 1 over the brain, and 0 outside it.
+
+    Raises:
+        CaseError: a series has no contrast inside the brain.
+    """
+    out = {}
+    for name, image in case.series.items():
+        try:
+            out[name] = zscore(image, brain)
+        except ValueError as error:
+            raise CaseError(
+                case.id,
+                found=f"{name}: {error}",
+                expected="an image with contrast inside the brain",
+                fix="look at the file; export it again, or correct the brain mask",
+            ) from error
+    return out
+
+
+def tumour_of(case: Case) -> Mask:
+    """The whole tumour.
+
+    Raises:
+        CaseError: there is no mask, or no tumour in it.
+    """
+    whole = case.region("whole")
+    if whole is None or not whole.any():
+        raise CaseError(
+            case.id,
+            found="no tumour mask" if whole is None else "a mask without tumour",
+            expected="tumour labels: this method reads the tumour's slices and its shape",
+            fix="name a mask with --mask FILE, correct it, or leave the case out",
+        )
+    return whole
+
+
+def slice_grid(
+    grid: Grid, brain: Mask, tumour: Mask, pixels: int, pixel_mm: float, min_mm2: float
+) -> list[Grid]:
+    """Square axial frames of fixed millimetres, centred on the brain, one a slice with enough tumour.
+
+    Args:
+        grid: the case's grid.
+        brain: centre of the frames.
+        tumour: which slices to take.
+        pixels: edge of a frame in pixels.
+        pixel_mm: edge of a pixel in millimetres.
+        min_mm2: least tumour area of a slice; where no slice has as much, the one with most is taken.
+
+    Returns:
+        Grids of shape `(pixels, pixels, 1)`.
+    """
+    d_mm, h_mm, _ = grid.spacing
+    area = tumour.sum(axis=(0, 1)) * d_mm * h_mm
+    chosen = np.flatnonzero(area >= min(min_mm2, area.max()))
+    box = bounding_box(brain)
+    centre = np.array([(box[0].start + box[0].stop - 1) / 2, (box[1].start + box[1].stop - 1) / 2])
+    scale = np.array([pixel_mm / d_mm, pixel_mm / h_mm])
+    corner = centre - scale * (pixels - 1) / 2
+    frames = []
+    for k in chosen:
+        to_case: Affine = np.diag([*scale, 1.0, 1.0])
+        to_case[:3, 3] = (*corner, float(k))
+        frames.append(Grid((pixels, pixels, 1), grid.affine @ to_case))
+    return frames
+
+
+def cut(image: Image | Mask, grid: Grid, frames: list[Grid], order: int = 1) -> np.ndarray:
+    """Read an image at frames: `(slices, pixels, pixels)`."""
+    volume = Volume(image.astype(np.float32), grid.affine)
+    return np.stack([resample(volume, frame, order=order)[:, :, 0] for frame in frames])

@@ -1,0 +1,10 @@
+"""The methods there are. To add one, write its module and add a line here; it is imported when it is used."""
+
+from collections.abc import Mapping
+from typing import Final
+
+METHODS: Final[Mapping[str, str]] = {
+    "controls": "gliolens.methods.controls",
+    "shape-resnet": "gliolens.methods.shape_resnet",
+}
+"""Name and module of each method."""

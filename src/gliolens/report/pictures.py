@@ -1,0 +1,171 @@
+"""The pictures of a report with their words: which slices, of which series, what the caption says."""
+
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from gliolens.case import Case, Prediction, Volume
+from gliolens.errors import ConfigError
+from gliolens.labels import LABEL_TITLES, OEDEMA, SERIES, SERIES_TITLES, regions_known
+from gliolens.ops.geometry import resample
+from gliolens.report import figures
+from gliolens.types import Labels, Voxels
+
+_MOST_HEATMAPS = 4  # half a megabyte each; a page stays below four
+_PREFERRED = ("flair", "t1ce", "t2", "t1")  # the series that shows most of a glioma first
+_COORDINATE = {"axial": "z", "coronal": "y", "sagittal": "x"}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture of a page.
+
+    Attributes:
+        caption: words below it.
+        alt: words for those who cannot see it.
+        source: the PNG as a data address.
+    """
+
+    caption: str
+    alt: str
+    source: str
+
+
+@dataclass(frozen=True)
+class Group:
+    """Pictures below one heading; `wide` ones take the page's full width."""
+
+    heading: str
+    wide: bool
+    pictures: Sequence[Picture]
+
+
+@dataclass(frozen=True, eq=False)
+class Outline:
+    """The outline that is shown.
+
+    Attributes:
+        labels: tumour labels on the case's grid; None where there are none or no voxel is marked.
+        words: where the outline comes from and what it can tell.
+        legend: colour and words of each part.
+    """
+
+    labels: Labels | None
+    words: str
+    legend: Sequence[tuple[str, str]] = ()
+
+
+def picture(png: bytes, caption: str, alt: str = "") -> Picture:
+    """Pack a PNG into a page.
+
+    Raises:
+        ConfigError: the bytes are no PNG.
+    """
+    if not png.startswith(b"\x89PNG\r\n\x1a\n"):
+        raise ConfigError(f"the figure {caption!r} is no PNG: it does not start with PNG's signature")
+    return Picture(caption, alt or caption, "data:image/png;base64," + base64.b64encode(png).decode())
+
+
+def outline(case: Case, predictions: Sequence[Prediction]) -> Outline:
+    """Choose the outline to show: the case's own labels, else those of the first prediction that drew some."""
+    drawn = [(p.method, p.labels) for p in predictions if p.labels is not None]
+    if case.tumour is not None:
+        labels, scheme, origin = case.tumour, case.mask_scheme, "the tumour labels of the case"
+    elif drawn:
+        method, volume = drawn[0]
+        labels, scheme, origin = _on_grid(case, volume, order=0), "gliolens", f"drawn by {method}"
+    else:
+        return Outline(
+            None, "No tumour outline was given or drawn; the slices lie in the middle of the head."
+        )
+    if not labels.any():
+        words = (
+            f"The outline ({origin}) is empty: no voxel is marked. The slices lie in the middle of the head."
+        )
+        return Outline(None, words)
+    if len(regions_known(scheme)) == 1:
+        words = f"Outline: {origin}. It marks the whole tumour only: core and enhancing tumour are not known."
+        return Outline(labels, words, [(figures.COLOURS[OEDEMA], "whole tumour")])
+    legend = [(figures.COLOURS[v], title) for v, title in LABEL_TITLES.items()]
+    return Outline(labels, f"Outline: {origin}.", legend)
+
+
+def slices(case: Case, scene: figures.Scene) -> list[Group]:
+    """Every series through the slice with most tumour, one series in the other planes, and a strip."""
+    axial, best = figures.central_cut(scene, "axial"), _best_series(case)
+    others = [figures.central_cut(scene, plane) for plane in ("coronal", "sagittal")]
+    here = f"Axial slice {axial.index + 1} of {case.grid.shape[2]}, {_place(case, axial)}"
+    most = "" if scene.labels is None else " (most tumour)"
+    name = SERIES_TITLES[best]
+    return [
+        Group(here + most, False, [_slice(case, scene, s, axial) for s in SERIES if s in case.series]),
+        Group(f"Coronal and sagittal, {name}", False, [_slice(case, scene, best, c) for c in others]),
+        Group(f"Axial slices of {name}, lowest first", True, [_strip(case, scene, best)]),
+    ]
+
+
+def heatmaps(
+    case: Case, scene: figures.Scene, predictions: Sequence[tuple[str, Prediction]]
+) -> list[Picture | str]:
+    """A picture a heatmap; a sentence instead where one shows nothing or is one too many.
+
+    Args:
+        case: the case.
+        scene: the case, prepared.
+        predictions: each with the titles of the targets it answers.
+
+    Raises:
+        ConfigError: a heatmap holds values that are not finite.
+    """
+    maps = [(f"{t}, {p.method}: {n}", v) for t, p in predictions for n, v in p.heatmaps.items()]
+    shown = [_heatmap(case, scene, title, volume) for title, volume in maps[:_MOST_HEATMAPS]]
+    return [
+        *shown,
+        *(f"{t}: not shown here, to keep the page small; open its file." for t, _ in maps[_MOST_HEATMAPS:]),
+    ]
+
+
+def _heatmap(case: Case, scene: figures.Scene, title: str, volume: Volume) -> Picture | str:
+    heat = np.asarray(_on_grid(case, volume, order=1), dtype=np.float32)
+    if not heat.any():
+        return f"{title}: the map is zero everywhere, so there is nothing to show."
+    cuts, best = figures.heat_cuts(heat), _best_series(case)
+    caption = f"{title}, over {SERIES_TITLES[best]}, through its strongest voxel"
+    places = ", ".join(f"{cut.plane} {_place(case, cut)}" for cut in cuts)
+    return picture(figures.heatmap_picture(scene, best, heat, cuts), f"{caption} ({places})", caption)
+
+
+def _slice(case: Case, scene: figures.Scene, series: str, cut: figures.Cut) -> Picture:
+    caption = f"{SERIES_TITLES[series]}, {cut.plane}, {_place(case, cut)}"
+    beside = "" if scene.labels is None else "; on the right with the tumour's outline"
+    return picture(figures.series_picture(scene, series, cut), caption, caption + beside)
+
+
+def _strip(case: Case, scene: figures.Scene, series: str) -> Picture:
+    cuts = figures.strip_cuts(scene)
+    places = [_place(case, cut) for cut in cuts]
+    across = "head" if scene.labels is None else "tumour"
+    caption = f"{len(cuts)} slices across the {across}, from {places[0]} to {places[-1]}"
+    png = figures.strip_picture(scene, series, cuts, [place.removeprefix("z = ") for place in places])
+    return picture(png, caption, f"{SERIES_TITLES[series]}: {caption}")
+
+
+def _on_grid(case: Case, volume: Volume, order: int) -> Voxels:
+    """The volume's voxels on the case's grid."""
+    return volume.voxels if volume.grid.matches(case.grid) else resample(volume, case.grid, order)
+
+
+def _place(case: Case, cut: figures.Cut) -> str:
+    """Where a slice lies: its centre's RAS+ coordinate, of the file's own origin, e.g. `z = 12 mm`."""
+    index = (np.array(case.grid.shape) - 1) / 2
+    axis = figures.PLANES[cut.plane]
+    index[axis] = cut.index
+    mm = float((case.grid.affine[:3, :3] @ index + case.grid.affine[:3, 3])[axis])
+    text = f"{mm:.0f} mm".replace("-", "\N{MINUS SIGN}")
+    return f"{_COORDINATE[cut.plane]} = {text}"
+
+
+def _best_series(case: Case) -> str:
+    return next(s for s in _PREFERRED if s in case.series)

@@ -1,0 +1,67 @@
+"""Slices of patients as a network reads them: which there are, and which are drawn in an epoch."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset, Sampler
+
+from gliolens.loader import Arrays
+
+
+class PatientSlices(Dataset[tuple[Tensor, Tensor, int]]):
+    """Every slice of every patient, with its patient's features and class.
+
+    Args:
+        prepared: of each patient, `slices` (S, C, P, P), mapped into memory.
+        features: of each patient, `(n, d)`.
+        classes: of each patient, `(n,)`.
+    """
+
+    def __init__(self, prepared: Sequence[Arrays], features: np.ndarray, classes: np.ndarray) -> None:
+        self.prepared, self.features, self.classes = prepared, features.astype(np.float32), classes
+        self.where = [(i, s) for i, arrays in enumerate(prepared) for s in range(len(arrays["slices"]))]
+
+    def __len__(self) -> int:
+        return len(self.where)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor, int]:
+        i, s = self.where[index]
+        image = torch.from_numpy(self.prepared[i]["slices"][s].astype(np.float32))
+        return image, torch.from_numpy(self.features[i]), int(self.classes[i])
+
+
+class SliceDraw(Sampler[int]):
+    """Slices of one epoch, in random order.
+
+    Args:
+        slices: what to draw from.
+        per_patient: random slices of each patient; 0 takes all. A patient with fewer gives some twice.
+        repeat_rare: draw rarer classes more often, until patients of all classes are equally many (to a whole
+            number of times).
+    """
+
+    def __init__(self, slices: PatientSlices, per_patient: int, repeat_rare: bool) -> None:
+        of_patient: dict[int, list[int]] = {}
+        for index, (i, _) in enumerate(slices.where):
+            of_patient.setdefault(i, []).append(index)
+        counts = np.bincount(slices.classes)
+        self.plan = [
+            (indices, (per_patient or len(indices)) * self._times(counts, slices.classes[i], repeat_rare))
+            for i, indices in of_patient.items()
+        ]
+
+    @staticmethod
+    def _times(counts: np.ndarray, mine: int, repeat_rare: bool) -> int:
+        return round(counts.max() / counts[mine]) if repeat_rare else 1
+
+    def __len__(self) -> int:
+        return sum(wanted for _, wanted in self.plan)
+
+    def __iter__(self) -> Iterator[int]:
+        chosen: list[int] = []
+        for indices, wanted in self.plan:
+            pool = indices * -(-wanted // len(indices))
+            chosen += [pool[j] for j in torch.randperm(len(pool))[:wanted].tolist()]
+        return iter([chosen[j] for j in torch.randperm(len(chosen)).tolist()])

@@ -1,0 +1,146 @@
+"""`gliolens train`: fit a method on one side of a split, with every control beside it, and score the other side."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from gliolens.about import software
+from gliolens.cohorts.splits import Split, holdout, read_split, write_split
+from gliolens.errors import CohortError
+from gliolens.io.store import file_hash, read_json, write_json, write_text
+from gliolens.io.tables import read_cohort
+from gliolens.loader import Cases
+from gliolens.method import Run
+from gliolens.progress import Counter, say
+from gliolens.protocol import Entrant, compete, controls, plain_scores, score, settings_match, usable_cases
+from gliolens.report.curves import write_curves
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run came to.
+
+    Attributes:
+        folder: the run folder.
+        table: one row an entrant, scores as `Interval`s; see `protocol.score`.
+        failures: cases that were refused, with the reason.
+    """
+
+    folder: Path
+    table: Sequence[Mapping[str, Any]]
+    failures: Mapping[str, str]
+
+
+def train(
+    method: str,
+    cohort: Path,
+    out: Path,
+    *,
+    target: str,
+    config: Any,
+    split: Path | None = None,
+    seed: int = 0,
+) -> Outcome:
+    """Train a method and its controls on the first fold of a split, and score them on the patients held out.
+
+    A stopped training goes on from its last checkpoint when it is called again with the same settings.
+
+    Args:
+        method: name from `method.METHODS`.
+        cohort: the cohort table.
+        out: the run folder: `run.json`, `splits.json`, `model/`, `controls/`, `predictions.csv`, `metrics.json`,
+            `figures/`.
+        target: what to tell, from `labels.TARGETS`.
+        config: the method's settings.
+        split: a stored split; a quarter of the patients is held out where not given.
+        seed: of every random choice.
+
+    Raises:
+        CohortError: too few usable cases, or the folder holds another run.
+    """
+    rows = read_cohort(cohort)
+    settings = {
+        "method": method, "target": target, "seed": seed, "config": asdict(config), "cohort": file_hash(cohort),
+        "split": None if split is None else file_hash(split),
+    }  # fmt: skip
+    settings_match(out / "run.json", settings)
+    found = usable_cases(
+        rows, target=target, series=config.series, cache=out / "cache", tick=Counter("checking cases")
+    )
+    division = read_split(split, rows) if split else holdout(found.cases.rows, target, seed=seed)
+    write_split(out / "splits.json", division)
+    entrants = (Entrant(method, method, config), *controls()) if method != "controls" else controls()
+    answers = _compete_once(
+        entrants, found.cases, division, Run(target, found.classes, out, out / "cache", seed)
+    )
+    table = score(answers, found.classes, seed=seed)
+    describe_run(out, settings, cohort, found.cases.only(division.folds[0].train), found.classes)
+    write_results(out, answers, table, found.failures)
+    return Outcome(out, table, found.failures)
+
+
+def _compete_once(entrants: Sequence[Entrant], cases: Cases, split: Split, run: Run) -> pd.DataFrame:
+    fold = split.folds[0]
+    sides = cases.only(fold.train), cases.only(fold.test)
+    answers = []
+    for entrant in entrants:
+        kept = run.folder / ("controls" if entrant.is_control else "model")
+        kept = kept / entrant.folder if entrant.is_control else kept
+        folder = run.folder / "training" / entrant.folder
+        mine = Run(run.target, run.classes, folder, run.cache, run.seed)
+        answers.append(compete(entrant, *sides, mine, keep_model=kept))
+    return pd.concat(answers, ignore_index=True)
+
+
+def describe_run(
+    folder: Path, settings: Mapping[str, Any], cohort: Path, trained: Cases, classes: Sequence[str]
+) -> None:
+    """Write `run.json`: settings, what was trained on, and with which software."""
+    write_json(
+        folder / "run.json",
+        {
+            "settings": settings,
+            "classes": classes,
+            "cohort": cohort.name,
+            "series": trained.series,
+            "train_cases": [row.case for row in trained.rows],
+            "train_patients": sorted({row.patient for row in trained.rows}),
+            "train_aliases": sorted({a for row in trained.rows for a in row.aliases}),
+            "train_labels": list(trained.classes(settings["target"])),
+            "label_schemes": sorted({row.label_scheme or "not stated" for row in trained.rows}),
+            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+            "software": software(),
+        },
+    )
+
+
+def write_results(
+    folder: Path, answers: pd.DataFrame, table: Sequence[Mapping[str, Any]], failures: Mapping[str, str]
+) -> None:
+    """Write `predictions.csv`, `metrics.json`, `results.csv`, `figures/` and, where cases failed, `failures.json`."""
+    write_text(folder / "predictions.csv", answers.to_csv(index=False))
+    plain = plain_scores(table)
+    write_json(folder / "metrics.json", {"scores": plain})
+    write_text(folder / "results.csv", pd.DataFrame(plain).to_csv(index=False))
+    write_curves(folder / "figures", answers)
+    if failures:
+        write_json(folder / "failures.json", failures)
+        say(f"{len(failures)} cases were refused: see {folder / 'failures.json'}")
+
+
+def read_run(folder: Path) -> dict[str, Any]:
+    """Read `run.json` of a finished run.
+
+    Raises:
+        CohortError: the folder holds no finished run.
+    """
+    run = read_json(folder / "run.json") if (folder / "run.json").is_file() else {}
+    if "train_cases" not in run:
+        raise CohortError(
+            f"{folder}: no finished run here; make one with: gliolens train METHOD cohort.csv -o RUN"
+        )
+    return run
