@@ -15,17 +15,18 @@ from gliolens.loader import Cases
 from gliolens.method import Run, find_method
 from gliolens.progress import Counter, say
 from gliolens.protocol import (
+    SCORES,
     Entrant,
     common_series,
     compete,
     controls,
-    plain_scores,
     score,
     settings_match,
     usable_cases,
 )
 from gliolens.report.curves import read_curves
 from gliolens.report.page import write_bench_report
+from gliolens.stats.classification import SCORE_TITLES
 from gliolens.train import Outcome, write_results
 
 
@@ -117,14 +118,20 @@ def _write_page(
     notes = [
         f"{len(cases)} cases: " + ", ".join(f"{n} {c}" for c, n in shares.items()),
         f"{len(left_out)} cases left out (label, series or mask not there)",
-        "Intervals: 95 %, 2,000 bootstrap draws of patients within each class, over answers pooled from all folds.",
+        "Intervals: 95 % over answers pooled from all folds; DeLong for the AUC (bootstrap where a patient has several "
+        "cases or there are more than two classes), 2,000 bootstrap draws of patients within each class for the rest.",
     ]
     provenance = {k: str(v) for k, v in {**settings, **software()}.items() if k != "methods"}
     write_bench_report(
         out / "bench.html",
         f"{settings['target']}: methods beside controls",
-        plain_scores(table),
+        [_shown(row) for row in table],
         read_curves(out / "figures"),
         provenance,
         notes,
     )
+
+
+def _shown(row: Mapping[str, Any]) -> dict[str, Any]:
+    head = {"Method": row["method"], "n": row["n"], "is_control": row["control"]}
+    return head | {SCORE_TITLES[name]: row[name] for name in SCORES}

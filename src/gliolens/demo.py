@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from gliolens.bench import bench
-from gliolens.cohorts.check import check_cohort
+from gliolens.cohorts.audit.check import check_cohort
 from gliolens.cohorts.phantom import PhantomConfig, write_phantom
 from gliolens.cohorts.splits import read_split
 from gliolens.infer import predict

@@ -8,20 +8,19 @@ from typing import Any
 
 import numpy as np
 
-
 from gliolens.about import software
 from gliolens.case import Case, CaseRow, Prediction, Volume
-from gliolens.cohorts.layouts import read_case_folder
+from gliolens.cohorts.layouts.registry import read_case_folder
 from gliolens.errors import CaseError, ConfigError
 from gliolens.io.nifti import write_volume
 from gliolens.io.store import file_hash, read_json, whole_folder, write_json
 from gliolens.io.tables import read_cohort
-from gliolens.labels import LABEL_TITLES, NOTICE, REGIONS, SERIES
+from gliolens.labels import LABEL_TITLES, NECROTIC, NOTICE, OEDEMA, REGIONS, SERIES
 from gliolens.loader import read_case
 from gliolens.method import Model, find_method
 from gliolens.progress import Counter, say
-from gliolens.radiomics.shape import UNITS, shape_features
-from gliolens.report.page import Answer, Measured, Score, write_case_report
+from gliolens.radiomics.shape import FEATURES, UNITS, shape_features
+from gliolens.report.page import VOLUME_TITLES, Answer, Measured, Score, write_case_report
 from gliolens.stats.intervals import Interval
 from gliolens.train import read_run
 
@@ -201,24 +200,22 @@ def _cautions(row: CaseRow, case: Case, run: TrainedRun) -> list[str]:
 
 def measure(case: Case) -> Measured:
     """Volumes in ml of regions and labels, and the 14 shape features of the whole tumour."""
-    volumes: dict[str, float | None] = {}
-    reasons: dict[str, str] = {}
-    for name in REGIONS:
-        region = case.region(name)
-        volumes[name] = None if region is None else float(region.sum() * case.grid.voxel_ml)
-        if region is None:
-            reasons[name] = "the mask tells the whole tumour only"
-    for label, title in LABEL_TITLES.items():
-        if case.tumour is not None and case.region("core") is not None:
-            volumes[title] = float(np.count_nonzero(case.tumour == label) * case.grid.voxel_ml)
-        else:
-            volumes[title] = None
-            reasons[title] = "the mask tells the whole tumour only"
-    whole = case.region("whole")
-    shape = shape_features(whole, case.grid.spacing) if whole is not None and whole.any() else {}
-    if not shape:
-        reasons["shape"] = "the mask holds no tumour"
-    return Measured(volumes_ml=volumes, reasons=reasons, shape=shape, shape_units=UNITS)
+    masks: dict[str, Any] = {name: case.region(name) for name in REGIONS}
+    known = case.tumour is not None and masks["core"] is not None
+    masks |= {"necrotic": case.tumour == NECROTIC, "oedema": case.tumour == OEDEMA} if known else {}
+    volumes = {
+        name: float(np.count_nonzero(mask) * case.grid.voxel_ml)
+        if (mask := masks.get(name)) is not None
+        else None
+        for name in VOLUME_TITLES
+    }
+    reasons = {name: "the mask tells the whole tumour only" for name, v in volumes.items() if v is None}
+    whole = masks["whole"]
+    if whole is None or not whole.any():
+        return Measured(volumes, reasons | dict.fromkeys(FEATURES, "the mask holds no tumour"), {}, UNITS)
+    shape = shape_features(whole, case.grid.spacing)
+    undefined = {f: "not defined for so small a mask" for f, v in shape.items() if not np.isfinite(v)}
+    return Measured(volumes, reasons | undefined, shape, UNITS)
 
 
 def _provenance(row: CaseRow, trained: Sequence[TrainedRun]) -> dict[str, str]:

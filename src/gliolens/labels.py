@@ -5,7 +5,10 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Final
 
-NOTICE: Final = "For research use only. Not a medical device; not for diagnosis or treatment."
+NOTICE: Final = (
+    "For research use only. Not a medical device: do not use for diagnosis or treatment. "
+    "Every outline and answer needs checking by a radiologist and a neuropathologist."
+)
 """Shown wherever a result is shown."""
 
 SERIES: Final = ("t1", "t1ce", "t2", "flair")

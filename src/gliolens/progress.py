@@ -21,6 +21,7 @@ class Counter:
     _tenth: int = field(default=-1)
 
     def __call__(self, done: int, total: int) -> None:
+        """Show that `done` of `total` are done."""
         if sys.stderr.isatty():
             self._draw(done, total)
         elif total and (tenth := 10 * done // total) != self._tenth:

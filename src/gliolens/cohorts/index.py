@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gliolens.case import CaseRow
-from gliolens.cohorts.clinical import Unread, join, read_clinical, rows_of
-from gliolens.cohorts.layouts import read_layout
+from gliolens.cohorts.clinical.table import Unread, join, read_clinical, rows_of
+from gliolens.cohorts.layouts.registry import read_layout
 from gliolens.errors import ConfigError
 from gliolens.io.tables import write_cohort
 from gliolens.labels import SERIES, TARGETS

@@ -51,11 +51,11 @@ def check(cohort: Positional[Path], *, target: Target | None = None, json: bool 
         target: look for confounding of this target alone.
         json: print JSON.
     """
-    from gliolens.cohorts.check import check_cohort
+    from gliolens.cohorts.audit.check import check_cohort
     from gliolens.io.tables import read_cohort
     from gliolens.progress import Counter
 
-    report = check_cohort(read_cohort(cohort), target=target, progress=Counter("checking cases"))
+    report = check_cohort(read_cohort(cohort), target=target, jobs=-1, progress=Counter("checking cases"))
     print(as_json(report.to_json()) if json else report.to_text())
     return (
         INPUT_REFUSED

@@ -1,4 +1,4 @@
-"""`gliolens train`, `evaluate`, `bench`, `predict`: the flags of each verb; the work is done in modules named as they are."""
+"""`gliolens train`, `evaluate`, `bench` and `predict`: the flags of each verb. The modules named so do the work."""
 
 import argparse
 import sys

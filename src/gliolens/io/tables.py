@@ -101,13 +101,15 @@ def write_cohort(path: Path, rows: Sequence[CaseRow]) -> None:
     Raises:
         CohortError: a row would not be read back as it is, such as an id that ends in a blank; names what.
     """
-    if not all(row.case.strip() for row in rows):
-        raise CohortError(f"{path}: a row to be written has no case; give it a name")
     folder = path.absolute().parent
+    cells = [_cells(row, folder) for row in rows]
+    for given in cells:
+        if not given["case"].strip() or any("\r" in cell for cell in given.values()):
+            raise CohortError(f"{path}: a row with no case, or with a carriage return in a cell: {given}")
     text = io.StringIO(newline="")
     table = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     table.writeheader()
-    table.writerows(_cells(row, folder) for row in rows)
+    table.writerows(cells)
     _check_survives(rows, _rows(_table(text.getvalue(), path), folder.resolve(), path), path)
     write_text(path, text.getvalue())
 

@@ -66,11 +66,11 @@ class Config:
     inverse_penalty: float = 1.0
 
     @classmethod
-    def preset(cls, name: str) -> Self:  # noqa: ARG003
+    def preset(cls, name: str) -> Self:
         """The same settings, whatever the name."""
         return cls()
 
-    def scaled(self, scale: str) -> Self:  # noqa: ARG002
+    def scaled(self, scale: str) -> Self:
         """Itself: nothing here is large."""
         return self
 
@@ -133,7 +133,7 @@ class Model:
             decisions={self.target: self.classes[int(q.argmax())]},
         )
 
-    def explain(self, case: Case) -> Mapping[str, Volume]:  # noqa: ARG002
+    def explain(self, case: Case) -> Mapping[str, Volume]:
         """No map: a control reads no scan."""
         return {}
 

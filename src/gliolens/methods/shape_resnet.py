@@ -21,12 +21,12 @@ for scores beside the controls.
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 import lightning as L  # noqa: N812
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
@@ -253,7 +253,8 @@ def fit(cases: Cases, config: Config, run: Run) -> "Model":
 
 
 def _train(
-    cases: Cases, prepared: list[Arrays], config: Config, run: Run, *, epochs: int, folder: Path, held: _Held | None = None
+    cases: Cases, prepared: list[Arrays], config: Config, run: Run, *, epochs: int, folder: Path,
+    held: _Held | None = None,
 ) -> tuple[ShapeResNet, Scaling, np.ndarray]:  # fmt: skip
     """Network, scaling and class shares after `epochs`; `held` patients are scored after each."""
     classes = np.array([run.classes.index(c) for c in cases.classes(run.target)])

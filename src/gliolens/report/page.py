@@ -16,15 +16,11 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from gliolens.case import Case, Prediction
 from gliolens.errors import ConfigError
 from gliolens.io.store import write_text
-from gliolens.labels import REGION_TITLES, SERIES, SERIES_TITLES, TARGET_TITLES
+from gliolens.labels import NOTICE, REGION_TITLES, SERIES, SERIES_TITLES, TARGET_TITLES
 from gliolens.report import pictures
 from gliolens.report.figures import scene
 from gliolens.stats.intervals import Interval
 
-NOTICE: Final = (
-    "Research use only. Not a medical device: do not use for diagnosis or treatment. "
-    "Every outline and answer needs checking by a radiologist and a neuropathologist."
-)
 VOLUME_TITLES: Final = MappingProxyType(
     {**REGION_TITLES, "necrotic": "Necrotic or non-enhancing core", "oedema": "Oedema"}
 )

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from gliolens.cohorts.confounds import age_effect, site_effect
+from gliolens.cohorts.audit.confounds import age_effect, site_effect
 
 
 @settings(max_examples=12, deadline=None)

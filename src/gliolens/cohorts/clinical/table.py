@@ -10,10 +10,10 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from gliolens.case import CaseRow
-from gliolens.cohorts.columns import Columns, understand
-from gliolens.cohorts.folders import some
+from gliolens.cohorts.clinical.columns import Columns, understand
+from gliolens.cohorts.clinical.spellings import READERS, Told, Unclear, is_unknown
 from gliolens.cohorts.identity import UCSF_SAME_PATIENT, patient_of, same_spelling, site_of
-from gliolens.cohorts.spellings import READERS, Told, Unclear, is_unknown
+from gliolens.cohorts.layouts.folders import some
 from gliolens.errors import CohortError, ConfigError
 from gliolens.io.tables import read_text_table
 from gliolens.labels import LABEL_SCHEMES, TARGETS

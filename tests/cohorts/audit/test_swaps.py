@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from gliolens.case import Case, CaseRow, Grid
-from gliolens.cohorts.swaps import Contrast, contrast, suspected_swap
+from gliolens.cohorts.audit.swaps import Contrast, contrast, suspected_swap
 from gliolens.loader import read_case
 
 STRIPPED = {

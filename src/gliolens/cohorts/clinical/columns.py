@@ -8,7 +8,7 @@ from typing import Final
 
 import pandas as pd
 
-from gliolens.cohorts.spellings import is_unknown
+from gliolens.cohorts.clinical.spellings import is_unknown
 from gliolens.errors import CohortError
 
 _NAMES: Final = {

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from gliolens.case import CaseRow
-from gliolens.cohorts.folders import BRAIN_MASK, MASK, Cases, Survey, kind_of, stem
+from gliolens.cohorts.layouts.folders import BRAIN_MASK, MASK, Cases, Survey, kind_of, stem
 
 _BRATS2020 = re.compile(
     r"(?:(?P<above>.*)/)?(?P<case>[^/]+)/(?P=case)_(?P<word>t1|t1ce|t2|flair|seg)\.nii(?:\.gz)?",

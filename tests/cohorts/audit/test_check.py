@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from gliolens.case import CaseRow, Grid, Volume
-from gliolens.cohorts.check import CohortReport, Finding, check_cohort, image_hash
+from gliolens.cohorts.audit.check import CohortReport, Finding, check_cohort, image_hash
 from gliolens.errors import ConfigError
 from gliolens.io.nifti import read_volume, write_volume
 from gliolens.io.store import read_json, write_json

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from gliolens.case import Grid, Volume
-from gliolens.cohorts.layouts import read_layout
+from gliolens.cohorts.layouts.registry import read_layout
 from gliolens.errors import CohortError
 from gliolens.io.nifti import write_volume
 

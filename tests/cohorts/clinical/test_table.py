@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gliolens.case import CaseRow
-from gliolens.cohorts.clinical import Clinical, join, read_clinical, rows_of
+from gliolens.cohorts.clinical.spellings import READERS, Unclear, is_unknown
+from gliolens.cohorts.clinical.table import Clinical, join, read_clinical, rows_of
 from gliolens.cohorts.identity import UCSF_SAME_PATIENT
-from gliolens.cohorts.layouts import read_layout
-from gliolens.cohorts.spellings import READERS, Unclear, is_unknown
+from gliolens.cohorts.layouts.registry import read_layout
 from gliolens.errors import CohortError, ConfigError
 from gliolens.io.tables import read_cohort, write_cohort
 from gliolens.labels import TARGETS

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gliolens.case import Grid, Volume
-from gliolens.cohorts.folders import kind_of
 from gliolens.cohorts.identity import patient_of, same_spelling, site_of
-from gliolens.cohorts.layouts import LAYOUTS, Indexed, read_case_folder, read_layout
+from gliolens.cohorts.layouts.folders import kind_of
+from gliolens.cohorts.layouts.registry import LAYOUTS, Indexed, read_case_folder, read_layout
 from gliolens.errors import CaseError, CohortError, ConfigError
 from gliolens.io.nifti import write_volume
 from gliolens.io.tables import read_cohort, write_cohort

@@ -9,8 +9,8 @@ from types import MappingProxyType
 from typing import Final
 
 from gliolens.case import CaseRow
-from gliolens.cohorts import manifests, releases
-from gliolens.cohorts.folders import (
+from gliolens.cohorts.layouts import manifests, releases
+from gliolens.cohorts.layouts.folders import (
     BRAIN_MASK,
     MASK,
     Cases,
@@ -21,8 +21,8 @@ from gliolens.cohorts.folders import (
     stem,
     survey,
 )
-from gliolens.cohorts.masks import settle_schemes
-from gliolens.cohorts.patterns import EXAMPLES, read_pattern
+from gliolens.cohorts.layouts.masks import settle_schemes
+from gliolens.cohorts.layouts.patterns import EXAMPLES, read_pattern
 from gliolens.errors import CaseError, CohortError, ConfigError
 from gliolens.labels import MASK_SCHEMES, SERIES
 

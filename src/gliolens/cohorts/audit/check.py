@@ -1,19 +1,18 @@
 """The cohort check: which cases can be read, and what in the cohort would fool a method or its evaluation."""
 
 import hashlib
-import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass, field
 
 import numpy as np
 from joblib import Parallel, delayed
 
 from gliolens.case import Case, CaseRow
-from gliolens.cohorts.confounds import age_effect, site_effect
+from gliolens.cohorts.audit.confounds import age_effect, site_effect
+from gliolens.cohorts.audit.swaps import Swap, contrast, suspected_swap
+from gliolens.cohorts.audit.verdicts import CohortReport, Finding, Verdict
 from gliolens.cohorts.splits import patients
-from gliolens.cohorts.swaps import Swap, contrast, suspected_swap
 from gliolens.errors import CaseError, ConfigError
 from gliolens.labels import SERIES, TARGET_TITLES, TARGETS
 from gliolens.loader import read_case
@@ -36,55 +35,6 @@ _MENDABLE = (
     "name it with --t1",
 )
 _HASHED = 250_000  # voxels that a hash looks at, about
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What becomes of one case.
-
-    Attributes:
-        case: its id.
-        verdict: `ok`, `fixable` (an option or edit mends it, see `fix`) or `refused` (it cannot be read).
-        findings: what was found, in words.
-        fix: what mends each, in the same order.
-    """
-
-    case: str
-    verdict: str
-    findings: tuple[str, ...] = ()
-    fix: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing found in the cohort.
-
-    Attributes:
-        name: what was looked for.
-        severity: `note`, `warning` or `serious`.
-        text: what was found and what to do.
-        cases: the cases concerned; empty where it is the whole cohort.
-        number: the figure it rests on (said in the text); NaN where it rests on none.
-    """
-
-    name: str
-    severity: str
-    text: str
-    cases: tuple[str, ...] = ()
-    number: float = math.nan
-
-
-@dataclass(frozen=True)
-class CohortReport:
-    """What the check found: a verdict a case, findings (serious ones first), and counts by heading and value."""
-
-    verdicts: tuple[Verdict, ...]
-    findings: tuple[Finding, ...]
-    counts: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
-
-    def to_json(self) -> dict[str, Any]:
-        """The report as JSON content; a NaN becomes null when it is written with `io.store.write_json`."""
-        return asdict(self)
 
 
 def check_cohort(

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from gliolens.case import CaseRow
-from gliolens.cohorts.folders import Cases, Survey, kind_of, some
+from gliolens.cohorts.layouts.folders import Cases, Survey, kind_of, some
 from gliolens.errors import ConfigError
 
 FIELDS: Final = ("case", "patient", "site", "series")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gliolens.case import CaseRow
-from gliolens.cohorts.folders import MASK, Cases, Survey, kind_of, shared_start, stem
+from gliolens.cohorts.layouts.folders import MASK, Cases, Survey, kind_of, shared_start, stem
 from gliolens.errors import CohortError
 from gliolens.io.tables import read_text_table
 from gliolens.labels import ENHANCING, MASK_SCHEMES, NECROTIC, OEDEMA, SERIES, series_in

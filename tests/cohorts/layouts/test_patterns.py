@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from gliolens.cohorts.layouts import read_layout
+from gliolens.cohorts.layouts.registry import read_layout
 from gliolens.errors import CaseError, ConfigError
 
 
