@@ -1,6 +1,6 @@
 """From a row of the cohort table to a `Case`: the edge where all series must share one grid."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -23,7 +23,7 @@ Arrays = Mapping[str, np.ndarray]
 
 
 @dataclass(frozen=True)
-class Cases(Sequence[Case]):
+class Cases:
     """Cases that are read from disk when they are asked for, so that memory does not grow with the cohort.
 
     Attributes:
@@ -39,8 +39,11 @@ class Cases(Sequence[Case]):
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, index: int) -> Case:  # type: ignore[override]  # slices are made with `only`
+    def __getitem__(self, index: int) -> Case:
         return read_case(self.rows[index], self.series, need_mask=self.need_mask)
+
+    def __iter__(self) -> Iterator[Case]:
+        return (self[i] for i in range(len(self)))
 
     def only(self, cases: Collection[str]) -> "Cases":
         """The cases of these ids, in this order of rows."""

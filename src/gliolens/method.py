@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Protocol, Self, cast
+from typing import Any, Protocol, Self, cast, runtime_checkable
 
 from gliolens.case import Case, Prediction, Volume
 from gliolens.errors import ConfigError
@@ -35,6 +35,7 @@ class Run:
     seed: int = 0
 
 
+@runtime_checkable
 class Config(Protocol):
     """Settings of a method. `preset` and `scaled` give the named ones."""
 
@@ -50,6 +51,7 @@ class Config(Protocol):
         ...
 
 
+@runtime_checkable
 class Model(Protocol):
     """A fitted method."""
 
@@ -68,6 +70,7 @@ class Model(Protocol):
         ...
 
 
+@runtime_checkable
 class Method(Protocol):
     """The module of a method."""
 

@@ -149,8 +149,9 @@ def load(folder: Path) -> Model:
         ModelError: the folder does not hold a control.
     """
     card = read_json(folder / "card.json")
-    if card.pop("method", None) != "controls":
-        raise ModelError(f"{folder}: not a control; found {card.get('method')!r} in card.json")
+    method = card.pop("method", None)
+    if method != "controls":
+        raise ModelError(f"{folder}: not a control; found {method!r} in card.json")
     features = card.pop("features")
     words = {k: tuple(v) for k, v in features["words"].items()}
     whole: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in card.items()}

@@ -1,11 +1,12 @@
 """Putting class shares back into the answers of a model that was trained on balanced classes."""
 
 import numpy as np
+from jaxtyping import Float
 
-from gliolens.types import Probabilities, Vector
+from gliolens.types import Probabilities
 
 
-def with_prior(balanced: Probabilities, prior: Vector) -> Probabilities:
+def with_prior(balanced: Probabilities, prior: Float[np.ndarray, " k"]) -> Probabilities:
     """Turn posteriors under equal class shares into posteriors under `prior`.
 
     `p_k` is proportional to `q_k * prior_k` (Saerens et al. 2002, doi 10.1162/089976602753284446).

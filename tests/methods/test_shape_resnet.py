@@ -1,0 +1,187 @@
+"""shape-resnet: the published network, what it sees, and what it does to it."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from scipy import ndimage
+
+from gliolens.case import Case, Grid
+from gliolens.cohorts.phantom import PhantomConfig, draw_cohort, simulate_case
+from gliolens.errors import CaseError, ConfigError, ModelError
+from gliolens.methods.shape_resnet import Config, Model, augment, load, prepare
+from gliolens.nn.resnet import ShapeResNet
+from gliolens.radiomics.shape import FEATURES
+from gliolens.stats.scaling import Scaling
+
+STILL = replace(Config(), flip=0.0, shift=0, rotate=0.0, noise=0.0, zoom=0.0)
+
+
+@pytest.fixture(scope="module")
+def case():
+    config = PhantomConfig(spacing_mm=3.0)
+    return simulate_case(draw_cohort(1, 5, config)[0], config)
+
+
+def untrained(config, classes=("LGG", "HGG")):
+    torch.manual_seed(0)
+    net = ShapeResNet(len(config.series), len(classes), depth=config.depth).eval()
+    scaling = Scaling((0.0,) * 14, (1.0,) * 14, tuple(range(10)))
+    return Model("grade", classes, config, net, scaling, (0.25, 0.75), 1)
+
+
+def test_the_published_network_has_the_published_number_of_parameters():
+    count = sum(p.numel() for p in ShapeResNet(4, 2, shapes=14, neck=14, depth=50).parameters())
+    assert count == 23_539_912
+
+
+def test_paper_holds_the_published_numbers():
+    paper = Config.preset("paper")
+    assert (paper.depth, paper.pixels, paper.pixel_mm, paper.epochs, paper.batch) == (50, 160, 1.0, 20, 16)
+    assert (paper.rate, paper.decay, paper.magnify_rare, paper.repeat_rare) == (1e-3, 5e-4, True, True)
+    assert Config.preset("sound").magnify_rare is False
+    with pytest.raises(ConfigError, match="paper and sound"):
+        Config.preset("best")
+
+
+def test_slices_hold_the_tumour_and_nothing_else(case):
+    config = replace(Config(), pixels=64, pixel_mm=3.0)
+    ready = prepare(case, config)
+    slices = ready["slices"]
+    assert slices.shape[1:] == (4, 64, 64)
+    tumour = case.region("whole")
+    for i, affine in enumerate(ready["affines"]):
+        at = np.linalg.inv(case.grid.affine) @ affine @ [32, 32, 0, 1]
+        k = round(at[2])
+        seen = (slices[i] != 0).any(axis=0)
+        assert seen.sum() == pytest.approx(tumour[:, :, k].sum(), rel=0.1, abs=4)
+    areas = tumour.sum(axis=(0, 1)) * 9.0
+    assert len(slices) == (areas >= config.min_mm2).sum()
+
+
+def test_a_slice_lies_where_its_affine_says(case):
+    ready = prepare(case, replace(Config(), series=("flair",), pixels=64, pixel_mm=3.0))
+    slice_, affine = ready["slices"][0][0].astype(float), ready["affines"][0]
+    found = np.argwhere(slice_ != 0)
+    world = np.array([affine @ [x, y, 0, 1] for x, y in found])
+    index = np.round((np.linalg.inv(case.grid.affine) @ world.T)[:3]).astype(int)
+    within_a_voxel = ndimage.binary_dilation(case.region("whole"))
+    assert within_a_voxel[tuple(index)].all()
+    assert index.std(axis=1)[:2].min() > 1  # and not all at one place
+
+
+def test_shape_features_come_in_the_papers_order(case):
+    shape = prepare(case, Config())["shape"]
+    assert shape[FEATURES.index("VoxelVolume")] == pytest.approx(case.region("whole").sum() * 27.0)
+
+
+def test_a_case_without_tumour_is_refused(case):
+    with pytest.raises(CaseError, match="mask without tumour"):
+        prepare(replace(case, tumour=np.zeros_like(case.tumour)), Config())
+
+
+def test_a_flat_series_is_refused():
+    tumour = np.zeros((8, 8, 8), np.uint8)
+    tumour[3:6, 3:6, 3:6] = 1
+    grid = Grid((8, 8, 8), np.eye(4))
+    ramp = np.arange(512, dtype=np.float32).reshape(8, 8, 8)
+    flat = Case("a", grid, {"t1": ramp, "flair": np.ones((8, 8, 8), np.float32)}, grid, tumour=tumour,
+                brain=np.ones((8, 8, 8), bool))  # fmt: skip
+    with pytest.raises(CaseError, match="flair"):
+        prepare(flat, replace(Config(), series=("t1", "flair")))
+
+
+def test_augmentation_of_nothing_changes_nothing():
+    image = torch.rand(3, 4, 32, 32)
+    assert torch.allclose(augment(image, torch.zeros(3), STILL), image, atol=1e-5)
+
+
+def test_a_full_turn_of_half_a_circle_is_two_flips():
+    torch.manual_seed(0)
+    image = torch.rand(1, 1, 32, 32)
+    flipped = augment(image, torch.zeros(1), replace(STILL, flip=1.0))
+    assert torch.allclose(flipped, image.flip(-1), atol=1e-5)
+
+
+def test_the_cyclic_shift_loses_no_pixel():
+    torch.manual_seed(0)
+    image = torch.rand(2, 3, 32, 32)
+    moved = augment(image, torch.zeros(2), replace(STILL, shift=9))
+    assert not torch.equal(moved, image)
+    assert torch.allclose(moved.flatten(2).sort().values, image.flatten(2).sort().values, atol=1e-5)
+
+
+def test_only_the_rare_class_is_magnified_and_only_under_paper():
+    disc = torch.zeros(2, 1, 160, 160)
+    y, x = torch.meshgrid(torch.arange(160), torch.arange(160), indexing="ij")
+    disc[:] = ((x - 79.5) ** 2 + (y - 79.5) ** 2 < 15**2).float()
+    rare = torch.tensor([1.0, 0.0])
+    paper = replace(STILL, magnify_rare=True)
+    torch.manual_seed(0)
+    seen = augment(disc, rare, paper).flatten(1).sum(1) / disc.flatten(1).sum(1)
+    assert seen[0] == pytest.approx((448 / 240) ** 2, rel=0.02)
+    assert seen[1] == pytest.approx(1.0, rel=0.001)
+    assert torch.allclose(augment(disc, rare, STILL), disc, atol=1e-5)
+
+
+def test_the_rare_crop_stays_within_the_224_pixels_it_is_cut_from():
+    point = torch.zeros(400, 1, 160, 160)
+    point[:, :, 76:84, 76:84] = 1.0
+    torch.manual_seed(0)
+    seen = augment(point, torch.ones(400), replace(STILL, magnify_rare=True))
+    where = torch.stack([s[0].nonzero().float().mean(0) - 79.5 for s in seen])
+    assert 28 < where.abs().max() <= 32.5  # 224 - 160 pixels, half to either side
+
+
+def test_probabilities_put_the_class_shares_back_and_decide_without_them(case):
+    config = replace(Config().scaled("demo"), series=tuple(case.series))
+    model = untrained(config)
+    answer = model.predict(case)
+    balanced = replace(model, prior=(0.5, 0.5)).predict(case)
+    odds = answer.probabilities["grade"]["HGG"] / answer.probabilities["grade"]["LGG"]
+    even = balanced.probabilities["grade"]["HGG"] / balanced.probabilities["grade"]["LGG"]
+    assert odds == pytest.approx(3 * even, rel=1e-6)
+    assert answer.decisions == balanced.decisions
+
+
+def test_the_evidence_adds_up_to_the_difference_of_logits(case):
+    model = untrained(replace(Config().scaled("demo"), series=tuple(case.series)))
+    ready = prepare(case, model.config)
+    z = model.scaling(ready["shape"][None])
+    with torch.no_grad():
+        images = torch.from_numpy(ready["slices"].astype(np.float32))
+        logits = model.net(images, torch.from_numpy(z).expand(len(images), -1)).mean(0)
+    decided = model.classes.index(model.predict(case).decisions["grade"])
+    difference = float(logits[decided] - logits[1 - decided])
+    bias = model.net.head.bias.detach()
+    parts = sum(model.predict(case).evidence.values()) + float(bias[decided] - bias[1 - decided])
+    assert parts == pytest.approx(difference, rel=1e-3, abs=1e-4)
+
+
+def test_the_map_lies_on_the_tumours_slices(case):
+    model = untrained(replace(Config().scaled("demo"), series=tuple(case.series)))
+    heat = model.explain(case)["grade"]
+    z = (np.linalg.inv(case.grid.affine) @ heat.affine @ [0, 0, 0, 1])[2]
+    first = np.flatnonzero(case.region("whole").any(axis=(0, 1)))[0]
+    assert first <= round(z) <= first + 3
+    assert 0 <= heat.voxels.min() <= heat.voxels.max() <= 1
+
+
+def test_saved_and_loaded_it_answers_the_same(case, tmp_path):
+    model = untrained(replace(Config().scaled("demo"), series=tuple(case.series)))
+    model.save(tmp_path)
+    assert load(tmp_path).predict(case).probabilities == model.predict(case).probabilities
+
+
+def test_weights_that_are_not_the_cards_are_refused(case, tmp_path):
+    untrained(Config().scaled("demo")).save(tmp_path)
+    weights = tmp_path / "weights.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\x01")
+    with pytest.raises(ModelError, match="not the file its card"):
+        load(tmp_path)
+    card = json.loads((tmp_path / "card.json").read_text())
+    (tmp_path / "card.json").write_text(json.dumps(card | {"version": 99}))
+    with pytest.raises(ModelError, match="version 99"):
+        load(tmp_path)
