@@ -75,7 +75,10 @@ def test_train_lists_methods_and_a_methods_flags_read_like_the_paper(capsys):
         (["outline"], "no command 'outline'"),
         (["cohort", "mend"], "cohort index"),
         (["train", "resnet"], "no method is called 'resnet'"),
-        (["train", "shape-resnet", "x.csv", "--preset", "best", "--target", "idh", "-o", "r"], "paper and sound"),
+        (
+            ["train", "shape-resnet", "x.csv", "--preset", "best", "--target", "idh", "-o", "r"],
+            "paper and sound",
+        ),
         (["cohort", "index"], "nothing to index"),
         (["predict", "-o", "out"], "no case"),
     ],
@@ -324,7 +327,9 @@ def test_an_id_that_would_leave_the_folder_is_refused(case, tmp_path):
 def test_index_check_split_export(phantom, tmp_path, capsys):
     table, split = tmp_path / "cohort.csv", tmp_path / "splits.json"
     labels = tmp_path / "labels.csv"
-    labels.write_text("ID,IDH\nSIM-0001,IDH1 p.R132H\nSIM-0002,wildtype\nSIM-0003,mutated (NOS)\nSIM-0004,perhaps\n")
+    labels.write_text(
+        "ID,IDH\nSIM-0001,IDH1 p.R132H\nSIM-0002,wildtype\nSIM-0003,mutated (NOS)\nSIM-0004,perhaps\n"
+    )
     assert main(["cohort", "index", str(phantom), "--labels", str(labels), "-o", str(table)]) == 0
     shown = capsys.readouterr().out
     assert "4 cases" in shown
@@ -340,7 +345,13 @@ def test_index_check_split_export(phantom, tmp_path, capsys):
 
 
 def test_the_program_itself_ends_in_130_when_interrupted(tmp_path):
-    script = "import gliolens.cli as c\ndef stop(*a): raise KeyboardInterrupt\nc._run = stop\nraise SystemExit(c.main(['info']))"
+    script = """
+import gliolens.cli as cli
+def stop(*words):
+    raise KeyboardInterrupt
+cli._run = stop
+raise SystemExit(cli.main(["info"]))
+"""
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 130
     assert "goes on" in done.stderr
@@ -348,6 +359,8 @@ def test_the_program_itself_ends_in_130_when_interrupted(tmp_path):
 
 def test_the_installed_command_runs():
     command = Path(sys.executable).with_name("gliolens")
-    done = subprocess.run([command, "info"], capture_output=True, text=True, env={**os.environ, "NO_COLOR": "1"})
+    done = subprocess.run(
+        [command, "info"], capture_output=True, text=True, env={**os.environ, "NO_COLOR": "1"}
+    )
     assert done.returncode == 0
     assert "shape-resnet" in done.stdout

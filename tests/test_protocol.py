@@ -13,7 +13,15 @@ from gliolens.errors import CohortError
 from gliolens.loader import Cases
 from gliolens.method import Run
 from gliolens.methods.controls import KINDS
-from gliolens.protocol import Entrant, answer_rows, common_series, compete, plain_scores, score, settings_match
+from gliolens.protocol import (
+    Entrant,
+    answer_rows,
+    common_series,
+    compete,
+    plain_scores,
+    score,
+    settings_match,
+)
 
 CLASSES = ("wildtype", "mutant")
 
@@ -60,7 +68,9 @@ def test_a_method_that_knows_only_the_training_share_scores_a_half_over_folds():
     """With k folds a fold with more positives has a lower training share: pooled raw, that reads as AUC 0."""
     fold = [
         answers("share", truth, np.full(len(truth), prior), control=False, prior=prior, fold=k)
-        for k, (truth, prior) in enumerate([([1, 1, 1, 0, 0], 0.2), ([1, 0, 0, 0, 0], 0.4), ([0, 1, 1, 0, 0], 0.3)])
+        for k, (truth, prior) in enumerate(
+            [([1, 1, 1, 0, 0], 0.2), ([1, 0, 0, 0, 0], 0.4), ([0, 1, 1, 0, 0], 0.3)]
+        )
     ]
     table = with_controls(pd.concat(fold, ignore_index=True))
     assert score(table, CLASSES)[0]["auc"].value == pytest.approx(0.5)

@@ -11,6 +11,7 @@ from gliolens.about import software
 from gliolens.cohorts.splits import Split, kfold, read_split, write_split
 from gliolens.io.store import file_hash, write_json
 from gliolens.io.tables import read_cohort
+from gliolens.labels import TARGET_TITLES
 from gliolens.loader import Cases
 from gliolens.method import Run, find_method
 from gliolens.progress import Counter, say
@@ -121,10 +122,11 @@ def _write_page(
         "Intervals: 95 % over answers pooled from all folds; DeLong for the AUC (bootstrap where a patient has several "
         "cases or there are more than two classes), 2,000 bootstrap draws of patients within each class for the rest.",
     ]
-    provenance = {k: str(v) for k, v in {**settings, **software()}.items() if k != "methods"}
+    told = {**settings, "series": ", ".join(settings["series"]), "split": settings["split"] or "made here"}
+    provenance = {k: str(v) for k, v in {**told, **software()}.items() if k != "methods"}
     write_bench_report(
         out / "bench.html",
-        f"{settings['target']}: methods beside controls",
+        f"{TARGET_TITLES[settings['target']]}: methods beside controls",
         [_shown(row) for row in table],
         read_curves(out / "figures"),
         provenance,

@@ -16,15 +16,23 @@ def gradcam(net: nn.Module, images: Tensor, layer: str, class_index: int) -> np.
         class_index: the class to explain.
 
     Returns:
-        Maps `(n, h, w)` from 0, least, to 1, most, each slice on its own scale.
+        Maps `(n, h, w)`, 0 or more: the more, the more a place speaks for the class. One scale for all slices.
     """
     from monai.visualize.class_activation_maps import (
         GradCAM,
     )  # costs a second to import, and few runs need it
 
-    camera = GradCAM(net, target_layers=layer)
+    # MONAI's own scaling would turn the map upside down: its default_normalizer maps (min, max) to (1, 0)
+    camera = GradCAM(net, target_layers=layer, postprocessing=lambda heat: heat)
     maps = [camera(image[None], class_idx=class_index)[0, 0].numpy(force=True) for image in images]
     return np.stack(maps)
+
+
+def share_of_most(maps: np.ndarray, where: np.ndarray) -> np.ndarray:
+    """Maps as a share of their largest value within `where`, and 0 outside it; zeros where nothing is positive."""
+    inside = np.where(where, maps, 0.0)
+    most = inside.max()
+    return inside / most if most > 0 else inside
 
 
 def stacked(maps: np.ndarray, affines: np.ndarray) -> Volume:

@@ -72,17 +72,17 @@ class Cases:
         Returns:
             Arrays of each case, in order.
         """
-        found: list[Arrays] = []
-        for i, row in enumerate(self.rows):
-            folder = cache / content_hash([recipe, self.series, _fingerprint(row)])[:24]
-            if not folder.is_dir():
-                with whole_folder(folder) as unfinished:
-                    for name, array in prepare(self[i]).items():
-                        np.save(unfinished / f"{name}.npy", array)
-            found.append({f.stem: np.load(f, mmap_mode="r") for f in sorted(folder.glob("*.npy"))})
+        folders = [cache / content_hash([recipe, self.series, _fingerprint(row)])[:24] for row in self.rows]
+        new = [i for i, folder in enumerate(folders) if not folder.is_dir()]
+        for done, i in enumerate(new, 1):
+            with whole_folder(folders[i]) as unfinished:
+                for name, array in prepare(self[i]).items():
+                    np.save(unfinished / f"{name}.npy", array)
             if tick:
-                tick(i + 1, len(self))
-        return found
+                tick(done, len(new))
+        return [
+            {f.stem: np.load(f, mmap_mode="r") for f in sorted(folder.glob("*.npy"))} for folder in folders
+        ]
 
 
 def select(

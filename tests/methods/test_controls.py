@@ -72,7 +72,8 @@ def test_permuted_labels_know_nothing_where_age_knows_all(tmp_path, monkeypatch)
         return np.mean(np.array(decided) == mutant)
 
     assert accuracy("age-sex") > 0.95
-    assert 0.25 < np.mean([accuracy("permuted", s) for s in range(8)]) < 0.75
+    by_chance = [accuracy("permuted", s) > 0.5 for s in range(24)]
+    assert 5 <= sum(by_chance) <= 19  # a fair coin leaves this range once in 150 times; the seeds are fixed
 
 
 def test_an_unknown_age_is_not_age_zero(tmp_path, ages_and_truth):

@@ -35,7 +35,7 @@ from torch.utils.data import DataLoader
 from gliolens.case import Case, Prediction, Volume
 from gliolens.cohorts.splits import holdout
 from gliolens.errors import ConfigError, ModelError
-from gliolens.explain import OneInput, gradcam, stacked
+from gliolens.explain import OneInput, gradcam, share_of_most, stacked
 from gliolens.io.store import content_hash, file_hash, read_json, whole_file, write_json
 from gliolens.labels import SERIES
 from gliolens.loader import Arrays, Cases
@@ -120,9 +120,7 @@ class Config:
     def scaled(self, scale: str) -> Self:
         """`demo`: ResNet-18 on coarse slices and few epochs, for minutes on two cores. `paper`: as it is."""
         if scale == "demo":
-            return replace(
-                self, depth=18, pixels=48, pixel_mm=3.5, slices=4, epochs=min(self.epochs, 6), shift=3
-            )
+            return replace(self, depth=18, pixels=48, pixel_mm=3.5, slices=8, epochs=10, shift=3)
         return self
 
 
@@ -346,13 +344,18 @@ class Model:
         return dict(sorted(named.items(), key=lambda item: -abs(item[1])))
 
     def explain(self, case: Case) -> Mapping[str, Volume]:
-        """Grad-CAM of the deepest block for the decision, 0 to 1 in each slice, on the slices' grid."""
+        """Grad-CAM for the decision, 0 to 1 (most) within the tumour, which is all that the network sees of a slice.
+
+        Taken at the deepest block whose map still has six cells or more along an edge.
+        """
         ready = prepare(case, self.config)
         z = self.scaling(ready["shape"][None])
         decided = int(_mean_over_slices(self.net, ready["slices"], z[0]).argmax())
-        net = OneInput(self.net, torch.from_numpy(z))
         images = torch.from_numpy(ready["slices"].astype(np.float32))
-        return {self.target: stacked(gradcam(net, images, "net.backbone.layer4", decided), ready["affines"])}
+        layer = next(n for n in (4, 3, 2, 1) if self.config.pixels >= 6 * 2 ** (n + 1) or n == 1)
+        heat = gradcam(OneInput(self.net, torch.from_numpy(z)), images, f"net.backbone.layer{layer}", decided)
+        inside = (ready["slices"] != 0).any(axis=1)
+        return {self.target: stacked(share_of_most(heat, inside), ready["affines"])}
 
     def save(self, folder: Path) -> None:
         """Write `weights.safetensors` and `card.json`."""

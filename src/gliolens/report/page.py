@@ -65,7 +65,7 @@ class Answer:
         target: name from `labels.TARGETS`.
         prediction: the run's answer to this case.
         trained_on: what the run learned from, in words.
-        scores: cross-validated AUC of the run and of its controls.
+        scores: AUC of the run and of its controls on patients held out.
         cautions: what limits this answer, e.g. that the patient was in the training set.
 
     Raises:
@@ -278,7 +278,10 @@ def verdict(scores: Sequence[Score]) -> tuple[str, str]:
     runs = [s.auc for s in scores if not s.is_control and not math.isnan(s.auc.value)]
     controls = [s for s in scores if s.is_control and not math.isnan(s.auc.value)]
     if not runs:
-        return "unknown", "No cross-validated score is known for this run: how far to trust it is not known."
+        return (
+            "unknown",
+            "No score on patients held out is known for this run: how far to trust it is not known.",
+        )
     run = max(runs, key=lambda auc: auc.value)
     if math.isnan(run.low):
         return "unknown", "The run's AUC has no interval: it cannot be told from chance (0.50)."
