@@ -136,7 +136,12 @@ def compete(
     """
     answered = run.folder / "predictions.csv"
     if answered.is_file():
-        return pd.read_csv(answered, dtype={"case": str, "patient": str, "site": str}, keep_default_na=False)
+        return pd.read_csv(
+            answered,
+            dtype={"case": str, "patient": str, "site": str},
+            keep_default_na=False,
+            float_precision="round_trip",
+        )
     model = find_method(entrant.method).fit(train, entrant.config, run)
     if keep_model:
         model.save(keep_model)

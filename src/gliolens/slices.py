@@ -48,7 +48,10 @@ class SliceDraw(Sampler[int]):
             of_patient.setdefault(i, []).append(index)
         counts = np.bincount(slices.classes)
         self.plan = [
-            (indices, (per_patient or len(indices)) * self._times(counts, slices.classes[i], repeat_rare))
+            (
+                indices,
+                (per_patient or len(indices)) * self._times(counts, int(slices.classes[i]), repeat_rare),
+            )
             for i, indices in of_patient.items()
         ]
 

@@ -178,17 +178,13 @@ def _header(content: bytes, refuse: Refusal) -> nib.Nifti1Header:
     if size not in _HEADERS:
         size, order = int.from_bytes(content[:4], "big"), ">"
     if size not in _HEADERS:
-        raise refuse(
-            f"no NIfTI header (the file begins with {content[:8]!r})", expected, "convert it to .nii.gz"
-        )
+        raise refuse(f"no NIfTI header: it begins with {content[:8]!r}", expected, "convert it to .nii.gz")
     if len(content) < size:
         raise refuse(f"cut short: {len(content)} bytes, the header alone has {size}", expected, AGAIN)
     header = _HEADERS[size](content[:size], order, check=False)  # type: ignore[no-untyped-call]
     magic = header["magic"].item()
     if magic != header.single_magic:
-        found = (
-            "the header of a pair .hdr and .img" if magic == header.pair_magic else f"header magic {magic!r}"
-        )
+        found = "a header of a pair .hdr, .img" if magic == header.pair_magic else f"header magic {magic!r}"
         raise refuse(found, expected, "convert it to .nii.gz")
     _check_type(header, refuse)
     _check_units(header, refuse)
@@ -317,9 +313,7 @@ def _check_finite(voxels: np.ndarray, data: np.ndarray, refuse: Refusal) -> None
 def _check_voxels(voxels: np.ndarray, data: np.ndarray, refuse: Refusal) -> None:
     _check_finite(voxels, data, refuse)
     if voxels.min() == voxels.max():
-        raise refuse(
-            f"an empty image: every voxel is {voxels.flat[0]:g}", "an image", "export the series again"
-        )
+        raise refuse(f"an empty image: every voxel is {voxels.flat[0]:g}", "an image", "export it again")
 
 
 def _whole_numbers(data: np.ndarray, refuse: Refusal) -> list[int]:
@@ -390,9 +384,7 @@ def _storable(voxels: np.ndarray) -> np.ndarray:
     if kind in "iu" and size == 8:
         whole = np.iinfo(np.int32)
         if voxels.min() < whole.min or voxels.max() > whole.max:
-            raise ConfigError(
-                f"voxels from {voxels.min()} to {voxels.max()}, expected numbers that fit int32"
-            )
+            raise ConfigError(f"voxels from {voxels.min()} to {voxels.max()}, expected what fits int32")
         return voxels.astype(np.int32)
     if kind == "f" and size == 2:
         return voxels.astype(np.float32)

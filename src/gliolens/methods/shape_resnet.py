@@ -204,7 +204,7 @@ class _Task(L.LightningModule):
         self.settings, self.rarest = config, rarest
         self.weights = torch.tensor(weights, dtype=torch.float32)
 
-    def training_step(self, batch: tuple[Tensor, Tensor, Tensor], _: int) -> Tensor:
+    def training_step(self, batch: list[Tensor], _: int) -> Tensor:
         image, shape, truth = batch
         image = augment(image, (truth == self.rarest).float(), self.settings)
         logits = self.net(image.contiguous(memory_format=torch.channels_last), shape)

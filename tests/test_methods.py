@@ -1,0 +1,151 @@
+"""Every registered method through the whole of its contract, and one training step at its real size."""
+
+import json
+from dataclasses import replace
+
+import lightning
+import numpy as np
+import pytest
+import torch
+
+from gliolens.cohorts.phantom import PhantomConfig, write_phantom
+from gliolens.errors import ConfigError
+from gliolens.io.nifti import write_volume
+from gliolens.io.tables import read_cohort
+from gliolens.labels import SERIES
+from gliolens.loader import Cases
+from gliolens.loop import CHECKPOINT, train
+from gliolens.method import Model, Run, changed, find_method
+from gliolens.methods import shape_resnet
+from gliolens.nn.resnet import ShapeResNet
+from gliolens.registry import METHODS
+
+QUICK = {"shape-resnet": {"epochs": 2, "slices": 2, "choose_epochs": False}}
+
+
+@pytest.fixture(scope="module")
+def cases(tmp_path_factory):
+    config = PhantomConfig(spacing_mm=5.0)
+    return Cases(
+        read_cohort(write_phantom(tmp_path_factory.mktemp("phantom"), 10, seed=3, config=config)), SERIES
+    )
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_fit_predict_explain_save_load_predict_the_same(name, cases, tmp_path):
+    method = find_method(name)
+    config = changed(method.Config.preset("sound").scaled("demo"), QUICK.get(name, {}))
+    model = method.fit(cases, config, Run("grade", ("LGG", "HGG"), tmp_path / "run", tmp_path / "cache"))
+    assert isinstance(model, Model)
+    answer = model.predict(cases[0])
+    assert sum(answer.probabilities["grade"].values()) == pytest.approx(1)
+    assert answer.decisions["grade"] in ("LGG", "HGG")
+    for heat in model.explain(cases[0]).values():
+        assert np.isfinite(heat.voxels).all()
+        write_volume(tmp_path / "heat.nii.gz", heat, cases[0].source)
+    model.save(tmp_path / "model")
+    again = method.load(tmp_path / "model").predict(cases[0])
+    assert again.probabilities == answer.probabilities
+    card = json.loads((tmp_path / "model" / "card.json").read_text())
+    assert card["method"] == name
+    assert card["target"] == "grade"
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_same_seed_gives_the_same_answer(name, cases, tmp_path):
+    method = find_method(name)
+    config = changed(method.Config.preset("sound").scaled("demo"), QUICK.get(name, {}))
+    runs = [Run("grade", ("LGG", "HGG"), tmp_path / str(i), tmp_path / "cache", seed=7) for i in range(2)]
+    first, second = (
+        method.fit(cases, config, run).predict(cases[1]).probabilities["grade"]["HGG"] for run in runs
+    )
+    assert first == pytest.approx(second, abs=1e-6)
+
+
+def test_one_training_step_of_shape_resnet_as_published():
+    """ResNet-50 on 16 slices of 160 by 160 with four series: the recipe runs, and every weight moves."""
+    paper = shape_resnet.Config.preset("paper")
+    torch.manual_seed(0)
+    net = ShapeResNet(len(paper.series), 2, depth=paper.depth)
+    task = shape_resnet._Task(net, np.ones(2), 0, paper)
+    before = {name: p.clone() for name, p in net.named_parameters()}
+    image, shape = torch.randn(paper.batch, 4, paper.pixels, paper.pixels), torch.randn(paper.batch, 14)
+    truth = torch.arange(paper.batch) % 2
+    optimiser = task.configure_optimizers()
+    loss = task.training_step([image, shape, truth], 0)
+    loss.backward()
+    optimiser.step()
+    assert 0.3 < loss.item() < 3
+    assert [name for name, p in net.named_parameters() if torch.equal(p, before[name])] == []
+
+
+def test_an_unknown_method_or_setting_names_what_there_is():
+    with pytest.raises(ConfigError, match="shape-resnet"):
+        find_method("resnet")
+    with pytest.raises(ConfigError, match="epochs"):
+        changed(shape_resnet.Config(), {"epoch": 3})
+    assert changed(shape_resnet.Config(), {"series": ["t1", "t2"]}).series == ("t1", "t2")
+
+
+# --- the loop --------------------------------------------------------------------------------------------------
+
+
+class Counting(lightning.LightningModule):
+    """A line fitted to a line; counts its steps, and stops at one of them if told to."""
+
+    def __init__(self, stop_at=None):
+        super().__init__()
+        self.line, self.steps, self.stop_at = torch.nn.Linear(1, 1), 0, stop_at
+
+    def training_step(self, batch, _):
+        self.steps += 1
+        if self.steps == self.stop_at:
+            raise RuntimeError("the power went")
+        return ((self.line(batch) - 3 * batch) ** 2).mean()
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), 0.1)
+
+
+def batches():
+    return torch.utils.data.DataLoader(torch.linspace(-1, 1, 8)[:, None], batch_size=4)
+
+
+def test_a_stopped_training_goes_on_from_its_checkpoint(tmp_path, capsys):
+    stopped = Counting(stop_at=13)
+    start = {name: value.clone() for name, value in stopped.state_dict().items()}
+    with pytest.raises(RuntimeError, match="the power went"):
+        train(stopped, batches(), epochs=8, folder=tmp_path, label="x")
+    assert (tmp_path / CHECKPOINT).is_file()
+    resumed = Counting()
+    train(resumed, batches(), epochs=8, folder=tmp_path, label="x")
+    assert resumed.steps == 4  # epochs 7 and 8 of two steps: six were kept
+    straight = Counting()
+    straight.load_state_dict(start)
+    train(straight, batches(), epochs=8, folder=tmp_path / "straight", label="y")
+    assert resumed.line.weight.item() == pytest.approx(straight.line.weight.item(), abs=1e-6)
+    assert "x: 8 of 8" in capsys.readouterr().err
+
+
+def test_scores_of_epochs_survive_a_restart(tmp_path):
+    from gliolens.loop import EachEpoch
+
+    scores: list[float] = []
+    counter = iter(range(100))
+    with pytest.raises(RuntimeError):
+        train(Counting(stop_at=9), batches(), epochs=8, folder=tmp_path, label="x",
+              callbacks=[EachEpoch(lambda: float(next(counter)), scores)])  # fmt: skip
+    assert scores == [0, 1, 2, 3]
+    after: list[float] = []
+    train(Counting(), batches(), epochs=8, folder=tmp_path, label="x",
+          callbacks=[EachEpoch(lambda: float(next(counter)), after)])  # fmt: skip
+    assert after == [0, 1, 2, 3, 4, 5, 6, 7]
+
+
+def test_the_demo_scale_keeps_the_recipe():
+    sound = shape_resnet.Config.preset("sound")
+    demo = sound.scaled("demo")
+    assert demo.depth == 18
+    assert replace(demo, depth=50, pixels=sound.pixels, pixel_mm=sound.pixel_mm, slices=sound.slices,
+                   epochs=sound.epochs, shift=sound.shift) == sound  # fmt: skip
+    assert sound.scaled("paper") == sound
