@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import Dataset, Sampler
 
 from gliolens.loader import Arrays
@@ -68,3 +68,28 @@ class SliceDraw(Sampler[int]):
             pool = indices * -(-wanted // len(indices))
             chosen += [pool[j] for j in torch.randperm(len(pool))[:wanted].tolist()]
         return iter([chosen[j] for j in torch.randperm(len(chosen)).tolist()])
+
+
+@torch.no_grad()
+def mean_over_slices(
+    net: nn.Module, slices: np.ndarray, features: np.ndarray, at_once: int = 32
+) -> np.ndarray:
+    """Class probabilities of a patient: softmax of each slice's logits, averaged.
+
+    Args:
+        net: from slices `(n, C, P, P)` and features `(n, d)` to logits `(n, k)`; it is left in evaluation mode.
+        slices: of one patient, `(S, C, P, P)`.
+        features: of that patient, `(d,)`.
+        at_once: slices a pass.
+
+    Returns:
+        Probabilities `(k,)`.
+    """
+    net.eval()
+    device = next(net.parameters()).device
+    image = (
+        torch.from_numpy(slices.astype(np.float32)).contiguous(memory_format=torch.channels_last).to(device)
+    )
+    z = torch.from_numpy(features.astype(np.float32)).to(device).expand(len(image), -1)
+    q = [torch.softmax(net(a, b), dim=1) for a, b in zip(image.split(at_once), z.split(at_once), strict=True)]
+    return np.asarray(torch.cat(q).double().mean(dim=0).cpu().numpy())

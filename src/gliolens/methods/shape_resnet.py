@@ -45,7 +45,7 @@ from gliolens.nn.resnet import ShapeResNet
 from gliolens.preprocess import brain_of, cut, normalised, slice_grid, tumour_of
 from gliolens.progress import Counter
 from gliolens.radiomics.shape import FEATURES, shape_features
-from gliolens.slices import PatientSlices, SliceDraw
+from gliolens.slices import PatientSlices, SliceDraw, mean_over_slices
 from gliolens.stats.priors import with_prior
 from gliolens.stats.scaling import Scaling
 
@@ -226,7 +226,7 @@ class _Held:
     def loss(self, net: ShapeResNet, scaling: Scaling) -> float:
         """Log loss of whole patients, every class weighing the same."""
         shapes = scaling(np.stack([a["shape"] for a in self.prepared]))
-        q = [_mean_over_slices(net, a["slices"], z) for a, z in zip(self.prepared, shapes, strict=True)]
+        q = [mean_over_slices(net, a["slices"], z) for a, z in zip(self.prepared, shapes, strict=True)]
         right = np.log(np.clip(np.stack(q)[np.arange(len(q)), self.truth], 1e-6, 1))
         return -float(np.mean([right[self.truth == k].mean() for k in np.unique(self.truth)]))
 
@@ -292,16 +292,6 @@ def _choose_epochs(cases: Cases, prepared: list[Arrays], config: Config, run: Ru
     return epochs
 
 
-@torch.no_grad()
-def _mean_over_slices(net: ShapeResNet, slices: np.ndarray, shape: np.ndarray) -> np.ndarray:
-    net.eval()
-    image = torch.from_numpy(slices.astype(np.float32)).contiguous(memory_format=torch.channels_last)
-    image = image.to(next(net.parameters()).device)
-    z = torch.from_numpy(shape.astype(np.float32)).to(image.device).expand(len(image), -1)
-    q = [torch.softmax(net(a, b), dim=1) for a, b in zip(image.split(32), z.split(32), strict=True)]
-    return np.asarray(torch.cat(q).double().mean(dim=0).cpu().numpy())
-
-
 # --- the fitted model ------------------------------------------------------------------------------------------
 
 
@@ -321,7 +311,7 @@ class Model:
         """Answer one case: class shares of the training put back, decision by the balanced posterior."""
         ready = prepare(case, self.config)
         z = self.scaling(ready["shape"][None])[0]
-        q = _mean_over_slices(self.net, ready["slices"], z)
+        q = mean_over_slices(self.net, ready["slices"], z)
         p = q if self.config.repeat_rare else with_prior(q[None], np.array(self.prior))[0]
         return Prediction(
             case=case.id,
@@ -350,7 +340,7 @@ class Model:
         """
         ready = prepare(case, self.config)
         z = self.scaling(ready["shape"][None])
-        decided = int(_mean_over_slices(self.net, ready["slices"], z[0]).argmax())
+        decided = int(mean_over_slices(self.net, ready["slices"], z[0]).argmax())
         images = torch.from_numpy(ready["slices"].astype(np.float32))
         layer = next(n for n in (4, 3, 2, 1) if self.config.pixels >= 6 * 2 ** (n + 1) or n == 1)
         heat = gradcam(OneInput(self.net, torch.from_numpy(z)), images, f"net.backbone.layer{layer}", decided)
