@@ -137,6 +137,15 @@ def test_predict_says_when_the_patient_was_trained_on(place):
     assert "in the training set" in (out / case / "report.html").read_text(encoding="utf-8")
 
 
+def test_predict_knows_a_trained_patient_by_the_names_of_the_files(place, tmp_path):
+    case = read(place / "run" / "run.json")["train_cases"][0]
+    shutil.copytree(place / "cohort" / case, tmp_path / "someone else")
+    out = tmp_path / "out"
+    assert main(["predict", str(tmp_path / "someone else"), "-o", str(out), "--run", str(place / "run")]) == 0
+    page = (out / "someone else" / "report.html").read_text(encoding="utf-8")
+    assert f"in the training set ({case})" in page
+
+
 def test_predict_refuses_a_case_without_a_series_the_run_needs(place, tmp_path, capsys):
     folder = tmp_path / "SIM-0001"
     shutil.copytree(place / "cohort" / "SIM-0001", folder)

@@ -1,5 +1,6 @@
 """`gliolens predict`: scans to labels, measures, probabilities, maps and a report."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -171,7 +172,7 @@ def _answer(case: Case, row: CaseRow, run: TrainedRun) -> Answer:
         prediction=prediction,
         trained_on=f"{len(run.about['train_cases'])} cases of {run.about['cohort']}",
         scores=[_score(s) for s in run.scores],
-        cautions=_cautions(row, case, run),
+        cautions=_cautions(row, run),
     )
 
 
@@ -183,19 +184,31 @@ def _score(plain: Mapping[str, Any]) -> Score:
     return Score(str(plain["method"]), auc, bool(plain["control"]))
 
 
-def _cautions(row: CaseRow, case: Case, run: TrainedRun) -> list[str]:
-    seen = {*run.about["train_patients"], *run.about["train_cases"], *run.about["train_aliases"]}
+def _cautions(row: CaseRow, run: TrainedRun) -> list[str]:
     out = []
-    if seen & {row.case, row.patient, *row.aliases}:
-        out.append("This patient was in the training set: the answer is a memory, not a prediction.")
+    if known := _trained_on(row, run):
+        out.append(
+            f"This patient was in the training set ({known}): the answer is a memory, not a prediction."
+        )
     schemes = run.about["label_schemes"]
-    if len(schemes) > 1:
+    if len(schemes) > 1 and run.target in ("grade", "who_grade"):
         out.append(f"The training labels mix {', '.join(schemes)}.")
     mine = next(s for s in run.scores if not s["control"] or run.about["settings"]["method"] == "controls")
     better = [s["method"] for s in run.scores if s["control"] and (s["auc"] or 0) >= (mine["auc"] or 0)]
     if better:
         out.append(f"On the patients held out, it did no better than {', '.join(better)} alone.")
     return out
+
+
+def _trained_on(row: CaseRow, run: TrainedRun) -> str | None:
+    """The name by which this patient was trained on: his own, or one that stands in the name of a file."""
+    seen = {*run.about["train_patients"], *run.about["train_cases"], *run.about["train_aliases"]}
+    for name in (row.case, row.patient, *row.aliases):
+        if name in seen:
+            return name
+    files = " ".join(file.name for file in row.files.values())
+    found = (n for n in sorted(seen) if re.search(rf"(?<![0-9A-Za-z]){re.escape(n)}(?![0-9A-Za-z])", files))
+    return next(found, None)
 
 
 def measure(case: Case) -> Measured:

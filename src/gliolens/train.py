@@ -111,7 +111,7 @@ def describe_run(
             "train_patients": sorted({row.patient for row in trained.rows}),
             "train_aliases": sorted({a for row in trained.rows for a in row.aliases}),
             "train_labels": list(trained.classes(settings["target"])),
-            "label_schemes": sorted({row.label_scheme or "not stated" for row in trained.rows}),
+            "label_schemes": sorted({row.label_scheme for row in trained.rows if row.label_scheme}),
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
             "software": software(),
         },

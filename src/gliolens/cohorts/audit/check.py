@@ -34,7 +34,7 @@ _MENDABLE = (
     "register and resample",
     "name it with --t1",
 )
-_HASHED = 250_000  # voxels that a hash looks at, about
+_HASHED = 32_000  # voxels that a hash looks at, about
 
 
 def check_cohort(
@@ -101,11 +101,14 @@ class _Look:
 def image_hash(image: Image) -> str:
     """SHA-256 of an image's shape and the order of its voxels' values, in hexadecimal.
 
-    The same whatever type, scale factor or orientation the voxels were stored with (given RAS+ voxels), and
-    different after any resampling, cropping or filtering. Of a large image a regular part is read.
+    The same whatever type, scale factor or orientation the voxels were stored with (given RAS+ voxels), as long as
+    storing rounded no two values to one, and different after any resampling, cropping or filtering. The order, not
+    the values, since these come back from a scale factor with rounding errors. Of a large image a regular part is
+    read, so images that differ in a few voxels only may share a hash.
     """
     step = max(1, round((image.size / _HASHED) ** (1 / 3)))
-    _, order = np.unique(image[::step, ::step, ::step], return_inverse=True)
+    part = image[::step, ::step, ::step]
+    _, order = np.unique(image if np.ptp(part) == 0 else part, return_inverse=True)
     return hashlib.sha256(repr(image.shape).encode() + order.astype("<i4").tobytes()).hexdigest()
 
 
@@ -144,8 +147,11 @@ def _masked(case: Case) -> float | None:
         return None
     if not case.tumour.any():
         return 0.0
-    inside = case.brain if case.brain is not None else foreground(next(iter(case.series.values())))
-    return float((case.tumour > 0).sum() / max(int(inside.sum()), 1))
+    if case.brain is not None:
+        inside = float(case.brain.mean())
+    else:
+        inside = float(foreground(next(iter(case.series.values()))[::2, ::2, ::2]).mean())
+    return float(np.count_nonzero(case.tumour) / case.tumour.size / inside)
 
 
 def _verdict(row: CaseRow, look: _Look, rows: Sequence[CaseRow]) -> Verdict:

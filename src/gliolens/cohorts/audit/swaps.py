@@ -7,15 +7,18 @@ unit. Only the inner brain is looked at: the scalp's fat is bright on every seri
 """
 
 import itertools
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import ndimage, stats
+from scipy import ndimage, special, stats
 
 from gliolens.case import Case
 from gliolens.ops.intensity import foreground
 from gliolens.types import Image, Mask, Vector
+
+Indices = np.ndarray
 
 LESION_MARGIN = 0.1
 """Share of the brain's voxels by which a lesion must be brighter on the wrong series."""
@@ -27,6 +30,7 @@ ENHANCEMENT_MARGIN = 0.5
 _IN_PLANE, _SLICES = 128, 40  # voxels an axis that are looked at, about
 _INNER = 0.3  # share of a slice's greatest depth below the head's surface
 _SMOOTH = 4.0  # voxels: what varies more slowly is the coil's, not the tissue's
+_RANKED = 20_000  # voxels of a region that are ranked, at most
 _FEWEST = 500  # voxels of inner brain, below which nothing is said
 _FEWEST_LESION = 50
 
@@ -37,7 +41,8 @@ class Contrast:
 
     Attributes:
         alike: Spearman's correlation of two series over the inner brain outside the lesion, in both orders.
-        lesion: for each series, mean rank (0 to 1) of the lesion less that of the rest; empty where no mask is.
+        lesion: for each series, probability that the lesion is brighter than the rest, less a half; empty where
+            no mask is.
         gain: for each ordered pair, skewness of the second's local normal scores less the first's; positive where
             a few voxels gained much light.
     """
@@ -60,22 +65,16 @@ def contrast(case: Case) -> Contrast | None:
     """Measure a case; None where fewer than two series or too little inner brain are there, or one is blank."""
     if len(case.series) < 2:
         return None
-    images, brain, lesion = _sampled(case)
-    inner = _inner(brain)
-    calm = inner & ~lesion
-    if calm.sum() < _FEWEST or any(np.ptp(image[calm]) == 0 for image in images.values()):
+    images, head, lesion = _sampled(case)
+    inner = _inner(head)
+    calm, ill = _thinned(inner & ~lesion), _thinned(inner & lesion)
+    rest = {name: image.ravel()[calm] for name, image in images.items()}
+    if calm.size < _FEWEST or any(np.ptp(values) == 0 for values in rest.values()):
         return None
-    ill = lesion[inner]
-    ranks = {name: _ranks(image[inner]) for name, image in images.items()}
-    gain_from = {name: _normal_scores(_local(image, inner)) for name, image in images.items()}
-    alike, gain = {}, {}
-    for a, b in itertools.permutations(images, 2):
-        alike[a, b] = float(stats.spearmanr(ranks[a][~ill], ranks[b][~ill]).statistic)
-        gain[a, b] = _skewness(gain_from[b] - gain_from[a])
     bright = {}
-    if ill.sum() >= _FEWEST_LESION:
-        bright = {name: float(rank[ill].mean() - rank[~ill].mean()) for name, rank in ranks.items()}
-    return Contrast(alike, bright, gain)
+    if ill.size >= _FEWEST_LESION:
+        bright = {name: _brighter(image.ravel()[ill], rest[name]) for name, image in images.items()}
+    return Contrast(_alike(rest), bright, _gain(images, inner))
 
 
 def suspected_swap(found: Contrast) -> Swap | None:
@@ -162,8 +161,51 @@ def _inner(head: Mask) -> Mask:
     return inner
 
 
-def _ranks(values: Vector) -> Vector:
-    return np.asarray(stats.rankdata(values) / values.size)
+def _thinned(mask: Mask) -> Indices:
+    """Every n-th voxel of a mask, so few that ranking them costs little, as indices into the raveled image."""
+    found = np.flatnonzero(mask)
+    return found[:: max(1, math.ceil(found.size / _RANKED))]
+
+
+# --- what is measured -------------------------------------------------------------------------------------
+
+
+def _alike(values: Mapping[str, Vector]) -> dict[tuple[str, str], float]:
+    """Spearman's correlation of every two series, which is Pearson's of their ranks."""
+    r = np.corrcoef([stats.rankdata(v) for v in values.values()])
+    return {
+        (a, b): float(r[i, j])
+        for (i, a), (j, b) in itertools.permutations(enumerate(values), 2)
+    }  # fmt: skip
+
+
+def _brighter(lesion: Vector, rest: Vector) -> float:
+    """Probability that a voxel of the lesion is brighter than one of the rest (ties count half), less a half."""
+    ordered = np.sort(rest)
+    below = np.searchsorted(ordered, lesion, "left") + np.searchsorted(ordered, lesion, "right")
+    return float(below.mean() / (2 * rest.size)) - 0.5
+
+
+def _gain(images: Mapping[str, Image], inner: Mask) -> dict[tuple[str, str], float]:
+    """Skewness of what each ordered pair gains from the first to the second, in normal scores of local brightness."""
+    slices = inner.any(axis=(0, 1))
+    inside = inner[:, :, slices]
+    weight, at = _smooth(inside), _thinned(inside)
+    scores = {}
+    for name, image in images.items():
+        seen = image[:, :, slices]
+        slow = _smooth(np.where(inside, seen, 0.0))
+        scores[name] = _normal_scores(seen.ravel()[at] - slow.ravel()[at] / weight.ravel()[at])
+    gain = {}
+    for a, b in itertools.combinations(images, 2):
+        gain[a, b] = _skewness(scores[b] - scores[a])
+        gain[b, a] = -gain[a, b]
+    return gain
+
+
+def _smooth(values: np.ndarray) -> Image:
+    """What varies slowly in the plane."""
+    return np.asarray(ndimage.gaussian_filter(values.astype(np.float32), (_SMOOTH, _SMOOTH, 0.0)))
 
 
 def _skewness(values: Vector) -> float:
@@ -171,13 +213,5 @@ def _skewness(values: Vector) -> float:
     return 0.0 if np.ptp(values) < 1e-9 else float(stats.skew(values))
 
 
-def _local(image: Image, inside: Mask) -> Vector:
-    """What is left of an image's voxels inside a mask after its slow changes in the plane are taken away."""
-    sigma = (_SMOOTH, _SMOOTH, 0.0)
-    weight = ndimage.gaussian_filter(inside.astype(np.float64), sigma)
-    slow = ndimage.gaussian_filter(np.where(inside, image, 0.0).astype(np.float64), sigma)
-    return np.asarray(image[inside] - slow[inside] / weight[inside])
-
-
 def _normal_scores(values: Vector) -> Vector:
-    return np.asarray(stats.norm.ppf((stats.rankdata(values) - 0.5) / values.size))
+    return np.asarray(special.ndtri((stats.rankdata(values) - 0.5) / values.size))
