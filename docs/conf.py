@@ -11,7 +11,7 @@ copyright = "2026, the GlioLens authors"
 version = release = installed("gliolens")
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "tables"]
 html_theme = "furo"
 html_title = f"GlioLens {version}"
 html_show_sourcelink = False

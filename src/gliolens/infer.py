@@ -98,7 +98,7 @@ def named_rows(
         ConfigError: nothing to read, or files named beside several cases.
     """
     given = {kind: file for kind, file in files.items() if file is not None}
-    rows = [row for path in paths for row in _rows_in(path, given)]
+    rows = [row for path in paths for row in _rows_in(path)]
     if not rows and given:
         case = name or next(iter(given.values())).resolve().parent.name
         rows = [CaseRow(case, case)]
@@ -116,7 +116,7 @@ def named_rows(
     )
 
 
-def _rows_in(path: Path, given: Mapping[str, Path]) -> Sequence[CaseRow]:
+def _rows_in(path: Path) -> Sequence[CaseRow]:
     if path.is_file() and path.suffix == ".csv":
         return read_cohort(path)
     row, notes = read_case_folder(path)

@@ -153,6 +153,11 @@ def test_what_most_of_the_cohort_has_is_missed_and_what_few_have_is_not(cohort):
     assert report.counts["series"] == {"t1": 1, "t1+t2": 2, "t1+t2+flair": 1}
 
 
+def test_the_healthy_need_no_tumour_mask(cohort):
+    cohort[0] = replace(cohort[0], mask=None, targets={"grade": "healthy"})
+    assert [v.verdict for v in check_cohort(cohort).verdicts] == ["ok"] * 4
+
+
 def test_an_empty_mask_and_a_mask_of_everything_are_found_but_not_in_the_healthy(cohort):
     write(cohort[0].mask, np.zeros(GRID.shape, np.uint8))
     write(cohort[1].mask, np.ones(GRID.shape, np.uint8))
@@ -214,6 +219,36 @@ def test_a_hash_sees_one_changed_voxel_and_not_the_unit():
     assert image_hash(np.zeros((2, 3, 4), np.float32)) != image_hash(np.zeros((4, 3, 2), np.float32))
 
 
+@pytest.mark.parametrize(
+    ("stored", "slope", "intercept", "axes"),
+    [
+        (np.uint8, 1, 0, "LIA"),
+        (np.int16, 0.37, 5, "RAS"),
+        (np.int16, 1e-4, -0.02, "PSL"),
+        (np.float32, 12.7, 3000, "LPS"),
+        (np.float64, 1 / 3, 0.1, "AIR"),
+    ],
+)
+def test_a_hash_is_blind_to_how_a_large_image_is_stored(tmp_path, stored, slope, intercept, axes):
+    """Larger than what is hashed, so that a part is read; every stored value comes back with a rounding error."""
+    grid = Grid((70, 60, 50), np.diag([1.0, 1.0, 2.0, 1.0]))
+    counts = np.random.default_rng(7).integers(0, 256, grid.shape)
+    plain = image_hash(counts.astype(np.float32))
+    image = nib.Nifti1Image(counts.astype(stored), grid.affine)
+    start = nib.orientations.axcodes2ornt("RAS")
+    turned = image.as_reoriented(nib.orientations.ornt_transform(start, nib.orientations.axcodes2ornt(axes)))
+    turned.header.set_slope_inter(slope, intercept)
+    nib.save(turned, tmp_path / "x.nii")
+    assert image_hash(read_volume(tmp_path / "x.nii", "x").volume.voxels) == plain
+
+
+def test_a_hash_reads_all_of_an_image_that_is_blank_where_it_looks_first():
+    shape = (128, 128, 64)
+    one, other = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
+    one[1, 1, 1], other[1, 1, 3] = 1, 1
+    assert image_hash(one) != image_hash(other)
+
+
 # --- labels -----------------------------------------------------------------------------------------------
 
 
@@ -265,15 +300,44 @@ def test_age_that_tells_the_label_is_a_warning_with_its_number(labelled):
     assert [f.severity for f in named(check_cohort(even, target="idh"), "age and idh")] == ["note"]
 
 
+def schemes_of(rows: list[CaseRow], target: str | None = None) -> list[tuple[str, tuple[str, ...]]]:
+    return [(f.severity, f.cases) for f in named(check_cohort(rows, target=target), "mixed label schemes")]
+
+
 def test_mixed_label_schemes_are_serious(labelled):
     rows = labelled(
         5, lambda i: {"targets": {"who_grade": "3"}, "label_scheme": "who2016" if i == 4 else "who2021"}
     )
-    (found,) = named(check_cohort(rows), "mixed label schemes")
-    assert (found.severity, found.cases) == ("serious", ("c04",))
-    # A scheme beside no grade says nothing.
-    rows[4] = replace(rows[4], targets={"idh": "mutant"})
-    assert named(check_cohort(rows), "mixed label schemes") == []
+    assert schemes_of(rows) == [("serious", ("c04",))]
+    assert schemes_of(rows, "idh") == []
+    text = check_cohort(rows, target="who_grade").to_text()
+    assert "WHO grade follows who2016 in 1 case, who2021 in 4 cases" in text
+
+
+@pytest.mark.parametrize("scheme", [None, "brats_lgg_hgg"])
+def test_a_who_grade_of_no_stated_scheme_beside_others_is_a_warning(labelled, scheme):
+    rows = labelled(
+        4, lambda i: {"targets": {"who_grade": "3"}, "label_scheme": scheme if i == 1 else "who2021"}
+    )
+    assert schemes_of(rows) == [("warning", ("c01",))]
+    assert schemes_of([replace(r, label_scheme=None) for r in rows]) == []
+
+
+def test_a_scheme_matters_only_to_the_grade_it_is_the_scheme_of(labelled):
+    fields = [
+        {"targets": {"who_grade": "3", "idh": "mutant"}, "label_scheme": "who2021"},
+        {"targets": {"idh": "mutant"}},
+        {"targets": {"idh": "mutant"}, "label_scheme": "who2016"},
+        {"targets": {"grade": "LGG"}, "label_scheme": "brats_lgg_hgg"},
+        # The folder says LGG, the clinical table 2, and the scheme is the table's: one division, one WHO grade.
+        {"targets": {"grade": "LGG", "who_grade": "2"}, "label_scheme": "who2021"},
+    ]
+    rows = labelled(5, lambda i: fields[i])
+    assert schemes_of(rows) == []
+    rows[1] = replace(rows[1], targets={"grade": "HGG"}, label_scheme="brats_lgg_hgg")
+    rows[2] = replace(rows[2], targets={"grade": "HGG"})
+    assert schemes_of(rows, "grade") == [("serious", ("c02",))]
+    assert schemes_of(rows, "who_grade") == []
 
 
 def test_incoherent_labels_list_their_cases(labelled):

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import stats
+from sklearn.metrics import roc_auc_score
 
 from gliolens.case import Case, CaseRow, Grid
 from gliolens.cohorts.audit.swaps import Contrast, contrast, suspected_swap
@@ -97,6 +99,40 @@ def test_the_scanners_unit_changes_nothing(with_skull):
     assert scaled is not None
     assert scaled.lesion == pytest.approx(found.lesion, abs=1e-3)
     assert scaled.alike == pytest.approx(found.alike, abs=1e-3)
+
+
+def test_few_enough_voxels_are_measured_as_scipy_and_scikit_learn_measure_them():
+    """A block of brain, two series with ties in their values."""
+    rng = np.random.default_rng(4)
+    grid = Grid((40, 40, 12), np.diag([4.0, 4.0, 5.0, 1.0]))
+    brain = np.zeros(grid.shape, bool)
+    brain[4:36, 4:36, :] = True
+    tumour = np.zeros(grid.shape, np.uint8)
+    tumour[16:22, 16:22, 3:9] = 2
+    t1 = rng.integers(1, 60, grid.shape).astype(np.float32)
+    flair = (t1 / 2 + rng.integers(0, 20, grid.shape) + 9 * (tumour > 0)).astype(np.float32)
+    found = contrast(Case("x", grid, {"t1": t1, "flair": flair}, grid, brain=brain, tumour=tumour))
+    assert found is not None
+    # Deeper than 0.3 of the square's half width of 16 voxels: rows and columns whose depth exceeds 4.8.
+    inner = np.zeros(grid.shape, bool)
+    inner[8:32, 8:32, :] = True
+    calm, ill = inner & (tumour == 0), inner & (tumour > 0)
+    rho = stats.spearmanr(t1[calm], flair[calm]).statistic
+    assert found.alike == pytest.approx({("t1", "flair"): rho, ("flair", "t1"): rho})
+    for name, image in (("t1", t1), ("flair", flair)):
+        assert found.lesion[name] == pytest.approx(roc_auc_score(ill[inner], image[inner]) - 0.5)
+    assert found.gain["t1", "flair"] == -found.gain["flair", "t1"]
+
+
+def test_a_part_of_the_voxels_says_what_all_of_them_say(with_skull, monkeypatch):
+    case, found = with_skull[0]
+    monkeypatch.setattr("gliolens.cohorts.audit.swaps._RANKED", 10**9)
+    whole = contrast(case)
+    assert whole is not None
+    assert found.alike == pytest.approx(whole.alike, abs=0.02)
+    assert found.lesion == pytest.approx(whole.lesion, abs=0.01)
+    assert found.gain == pytest.approx(whole.gain, abs=0.2)
+    assert found != whole
 
 
 def test_nothing_is_said_where_too_little_is_seen():

@@ -11,7 +11,7 @@ from joblib import Parallel, delayed
 from gliolens.case import Case, CaseRow
 from gliolens.cohorts.audit.confounds import age_effect, site_effect
 from gliolens.cohorts.audit.swaps import Swap, contrast, suspected_swap
-from gliolens.cohorts.audit.verdicts import CohortReport, Finding, Verdict
+from gliolens.cohorts.audit.verdicts import CohortReport, Finding, Verdict, counted, listed
 from gliolens.cohorts.splits import patients
 from gliolens.errors import CaseError, ConfigError
 from gliolens.labels import SERIES, TARGET_TITLES, TARGETS
@@ -34,6 +34,7 @@ _MENDABLE = (
     "register and resample",
     "name it with --t1",
 )
+_NOT_STATED = "a scheme not stated"
 _HASHED = 32_000  # voxels that a hash looks at, about
 
 
@@ -67,12 +68,13 @@ def check_cohort(
         if progress is not None:
             progress(len(looks), len(rows))
     targets = (target,) if target else tuple(TARGETS)
-    verdicts = tuple(_verdict(row, look, rows) for row, look in zip(rows, looks, strict=True))
+    usual = _usual(rows)
+    verdicts = tuple(_verdict(row, look, usual) for row, look in zip(rows, looks, strict=True))
     findings = [
         *_unreadable(verdicts),
         *_duplicates(looks, group),
         *_within_case(looks),
-        *_label_schemes(rows),
+        *(f for t in ("grade", "who_grade") if t in targets for f in _label_schemes(rows, t)),
         *_incoherent(rows),
         *(f for t in targets for f in _giveaways(rows, group, t)),
     ]
@@ -148,14 +150,14 @@ def _masked(case: Case) -> float | None:
     if not case.tumour.any():
         return 0.0
     if case.brain is not None:
-        inside = float(case.brain.mean())
+        inside = case.brain.mean()
     else:
-        inside = float(foreground(next(iter(case.series.values()))[::2, ::2, ::2]).mean())
-    return float(np.count_nonzero(case.tumour) / case.tumour.size / inside)
+        inside = foreground(next(iter(case.series.values()))[::2, ::2, ::2]).mean()
+    return float(np.count_nonzero(case.tumour) / max(inside * case.tumour.size, 1))
 
 
-def _verdict(row: CaseRow, look: _Look, rows: Sequence[CaseRow]) -> Verdict:
-    found = [*_lacks(row, rows)]
+def _verdict(row: CaseRow, look: _Look, usual: Mapping[str, str]) -> Verdict:
+    found = [*_lacks(row, usual)]
     refused = False
     if look.error is not None:
         found.insert(0, look.error)
@@ -176,17 +178,23 @@ def _verdict(row: CaseRow, look: _Look, rows: Sequence[CaseRow]) -> Verdict:
     return Verdict(row.case, kind, tuple(text for text, _ in found), tuple(fix for _, fix in found))
 
 
-def _lacks(row: CaseRow, rows: Sequence[CaseRow]) -> Iterator[tuple[str, str]]:
+def _usual(rows: Sequence[CaseRow]) -> dict[str, str]:
+    """Which series, and the mask, most cases have, and how many, in words."""
+    n = Counter(name for row in rows for name in (*row.files, *(["mask"] if row.mask else [])))
+    return {
+        name: f"{n[name]} of {len(rows)} cases have" for name in (*SERIES, "mask") if 2 * n[name] > len(rows)
+    }
+
+
+def _lacks(row: CaseRow, usual: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     for name in SERIES:
-        n = sum(name in r.files for r in rows)
-        if name not in row.files and 2 * n > len(rows):
+        if name in usual and name not in row.files:
             yield (
-                f"no {name}, which {n} of {len(rows)} cases have",
+                f"no {name}, which {usual[name]}",
                 f"fill in the column {name}, or ask for fewer series with --series",
             )
-    n = sum(r.mask is not None for r in rows)
-    if row.mask is None and 2 * n > len(rows):
-        yield f"no tumour mask, which {n} of {len(rows)} cases have", "fill in the column mask"
+    if "mask" in usual and row.mask is None and row.targets.get("grade") != "healthy":
+        yield f"no tumour mask, which {usual['mask']}", "fill in the column mask"
 
 
 def _same_series(look: _Look) -> list[tuple[str, str]]:
@@ -205,7 +213,9 @@ def _same_series(look: _Look) -> list[tuple[str, str]]:
 def _unreadable(verdicts: Sequence[Verdict]) -> Iterator[Finding]:
     refused = tuple(v.case for v in verdicts if v.verdict == "refused")
     if refused:
-        text = f"{len(refused)} of {len(verdicts)} cases cannot be read; each one's verdict says why"
+        text = (
+            f"{len(refused)} of {counted(len(verdicts), 'case')} cannot be read; each one's verdict says why"
+        )
         yield Finding("refused cases", "warning", text, refused, float(len(refused)))
 
 
@@ -214,51 +224,71 @@ def _duplicates(looks: Sequence[_Look], group: Mapping[str, str]) -> Iterator[Fi
     for look in looks:
         for value in look.hashes.values():
             by_hash[value].add(look.case)
-    for cases in sorted({tuple(sorted(cases)) for cases in by_hash.values() if len(cases) > 1}):
-        shared = sum(set(cases) == found for found in by_hash.values())
+    shared = Counter(tuple(sorted(cases)) for cases in by_hash.values() if len(cases) > 1)
+    for cases, n in sorted(shared.items()):
         people = sorted({group[case] for case in cases})
+        same = f"{counted(n, 'image')} stand{'s' * (n == 1)} under {len(cases)} cases of"
         if len(people) > 1:
             text = (
-                f"cases {', '.join(cases)} share {shared} images but are said to be patients {', '.join(people)}; a "
-                "split may put them on both sides. Drop all but one, or join the patients in the column aliases"
+                f"{same} {len(people)} patients ({listed(people)}), whom a split may put on both sides; "
+                "find whose they are and drop the others, or join the patients in the column aliases"
             )
-            yield Finding("same image, several patients", "serious", text, cases, float(shared))
+            yield Finding("same image, several patients", "serious", text, cases, float(n))
         else:
-            text = f"cases {', '.join(cases)} of patient {people[0]} share {shared} images; drop all but one"
-            yield Finding("same image, one patient", "warning", text, cases, float(shared))
+            text = f"{same} patient {people[0]}; drop all cases but one"
+            yield Finding("same image, one patient", "warning", text, cases, float(n))
 
 
 def _within_case(looks: Sequence[_Look]) -> Iterator[Finding]:
     same = tuple(look.case for look in looks if _same_series(look))
     if same:
-        text = f"{len(same)} cases hold one image under two series' names"
+        text = f"one image under two series' names, in {counted(len(same), 'case')}"
         yield Finding("same image, two series", "serious", text, same, float(len(same)))
-    for look in looks:
-        if look.swap is not None:
-            a, b = look.swap.series
-            text = f"case {look.case}: {a} and {b} look exchanged ({look.swap.reason}); look at both"
-            yield Finding("suspected exchange of series", "warning", text, (look.case,), look.swap.score)
+    swaps = {look.case: look.swap.score for look in looks if look.swap is not None}
+    if swaps:
+        text = f"two series look exchanged in {counted(len(swaps), 'case')}; each one's verdict says which"
+        yield Finding("suspected exchange of series", "warning", text, tuple(swaps), min(swaps.values()))
     empty = tuple(look.case for look in looks if look.masked == 0.0)
     if empty:
-        text = f"{len(empty)} cases have an empty tumour mask"
+        text = f"no tumour in the mask of {counted(len(empty), 'case')}"
         yield Finding("empty mask", "warning", text, empty, float(len(empty)))
-    for look in looks:
-        if look.masked is not None and look.masked > WHOLE_MASK:
-            text = f"case {look.case}: the tumour mask covers {look.masked:.0%} of the head or brain"
-            yield Finding("mask of everything", "warning", text, (look.case,), look.masked)
+    whole = {look.case: look.masked for look in looks if look.masked is not None and look.masked > WHOLE_MASK}
+    if whole:
+        most = max(whole.values())
+        text = (
+            f"the tumour mask of {counted(len(whole), 'case')} covers up to {most:.0%} of the head or brain"
+        )
+        yield Finding("mask of everything", "warning", text, tuple(whole), most)
 
 
 # --- the cohort: labels -----------------------------------------------------------------------------------
 
 
-def _label_schemes(rows: Sequence[CaseRow]) -> Iterator[Finding]:
-    graded = [row for row in rows if {"grade", "who_grade"} & set(row.targets)]
-    schemes = Counter(row.label_scheme or "unknown" for row in graded)
-    if len(schemes) > 1:
-        listed = ", ".join(f"{scheme} in {n} cases" for scheme, n in sorted(schemes.items()))
-        text = f"grades follow {listed}; a grade of one is not a grade of another. Keep one scheme, or map them first"
-        fewer = tuple(r.case for r in graded if (r.label_scheme or "unknown") != schemes.most_common(1)[0][0])
-        yield Finding("mixed label schemes", "serious", text, fewer, float(len(schemes)))
+def _label_schemes(rows: Sequence[CaseRow], target: str) -> Iterator[Finding]:
+    """Schemes that are mixed in one target. Beside a WHO grade, a row's scheme is the WHO grade's alone."""
+    graded = [row for row in rows if target in row.targets]
+    if target == "grade":
+        graded = [row for row in graded if "who_grade" not in row.targets]
+    scheme = {row.case: _scheme(row, target) for row in graded}
+    counts = Counter(scheme.values())
+    if len(counts) < 2:
+        return
+    schemes = ", ".join(f"{name} in {counted(n, 'case')}" for name, n in sorted(counts.items()))
+    rarer = tuple(case for case, name in scheme.items() if name != counts.most_common(1)[0][0])
+    if len(counts.keys() - {_NOT_STATED}) > 1:
+        fix = "a grade of one is not a grade of another: keep one scheme, or map them first"
+        severity = "serious"
+    else:
+        fix = "a grade of another scheme is another grade: state it in the column label_scheme"
+        severity = "warning"
+    text = f"{TARGET_TITLES[target]} follows {schemes}; {fix}"
+    yield Finding("mixed label schemes", severity, text, rarer, float(len(counts)))
+
+
+def _scheme(row: CaseRow, target: str) -> str:
+    """Scheme of a row's class of a grade target; BraTS' division into LGG and HGG is none of a WHO grade."""
+    stated = row.label_scheme or _NOT_STATED
+    return _NOT_STATED if target == "who_grade" and not stated.startswith("who") else stated
 
 
 _INCOHERENT: tuple[tuple[str, str, dict[str, str], str | None], ...] = (
@@ -287,7 +317,7 @@ def _incoherent(rows: Sequence[CaseRow]) -> Iterator[Finding]:
             if classes.items() <= row.targets.items() and scheme in (None, row.label_scheme)
         )
         if cases:
-            text = f"{len(cases)} cases are {name}: {why}"
+            text = f"{name} in {counted(len(cases), 'case')}: {why}"
             yield Finding("incoherent labels", "warning", text, cases, float(len(cases)))
 
 

@@ -12,16 +12,15 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Float32
 from scipy import ndimage, special, stats
 
 from gliolens.case import Case
 from gliolens.ops.intensity import foreground
 from gliolens.types import Image, Mask, Vector
 
-Indices = np.ndarray
-
 LESION_MARGIN = 0.1
-"""Share of the brain's voxels by which a lesion must be brighter on the wrong series."""
+"""Probability by which a lesion must be brighter than the rest of the brain on the wrong series of two."""
 CORRELATION_MARGIN = 0.1
 """Rank correlation by which the wrong pair must be more alike."""
 ENHANCEMENT_MARGIN = 0.5
@@ -89,8 +88,8 @@ def suspected_swap(found: Contrast) -> Swap | None:
     | exchanged       | with a tumour mask | without |
     |-----------------|--------------------|---------|
     | none (flagged)  | 0 of 56            | 1 of 56 |
-    | T1, FLAIR       | 56 of 56           | 37 of 56 |
-    | T1ce, FLAIR     | 51 of 54           | 3 of 54 |
+    | T1, FLAIR       | 56 of 56           | 38 of 56 |
+    | T1ce, FLAIR     | 51 of 54           | 2 of 54 |
     | T1, T1ce        | 43 of 54           | 44 of 54 |
     | T2, any other   | 2 of 2             | 2 of 2 |
 
@@ -161,7 +160,7 @@ def _inner(head: Mask) -> Mask:
     return inner
 
 
-def _thinned(mask: Mask) -> Indices:
+def _thinned(mask: Mask) -> np.ndarray:
     """Every n-th voxel of a mask, so few that ranking them costs little, as indices into the raveled image."""
     found = np.flatnonzero(mask)
     return found[:: max(1, math.ceil(found.size / _RANKED))]
@@ -173,13 +172,11 @@ def _thinned(mask: Mask) -> Indices:
 def _alike(values: Mapping[str, Vector]) -> dict[tuple[str, str], float]:
     """Spearman's correlation of every two series, which is Pearson's of their ranks."""
     r = np.corrcoef([stats.rankdata(v) for v in values.values()])
-    return {
-        (a, b): float(r[i, j])
-        for (i, a), (j, b) in itertools.permutations(enumerate(values), 2)
-    }  # fmt: skip
+    pairs = itertools.permutations(enumerate(values), 2)
+    return {(a, b): float(r[i, j]) for (i, a), (j, b) in pairs}
 
 
-def _brighter(lesion: Vector, rest: Vector) -> float:
+def _brighter(lesion: Float32[np.ndarray, " ill"], rest: Float32[np.ndarray, " calm"]) -> float:
     """Probability that a voxel of the lesion is brighter than one of the rest (ties count half), less a half."""
     ordered = np.sort(rest)
     below = np.searchsorted(ordered, lesion, "left") + np.searchsorted(ordered, lesion, "right")
