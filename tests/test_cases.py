@@ -1,5 +1,6 @@
 """`Cases`: read when asked for, prepared once, chosen with a reason."""
 
+import gc
 import os
 from pathlib import Path
 
@@ -56,8 +57,22 @@ def test_a_case_that_cannot_be_prepared_leaves_nothing_in_the_cache(cohort, tmp_
     assert list(tmp_path.iterdir()) == []
 
 
-def test_prepared_arrays_are_mapped_not_read(cohort, tmp_path):
-    assert all(isinstance(a["mean"], np.memmap) for a in cohort.prepared(brightness, "b", tmp_path))
+def test_prepared_arrays_are_mapped_and_no_file_stays_open(cohort, tmp_path):
+    made = cohort.prepared(brightness, "b", tmp_path)
+    assert all(isinstance(a["mean"], np.memmap) for a in made)
+    assert [
+        name
+        for name in os.listdir("/proc/self/fd")
+        if "mean.npy" in os.path.realpath(f"/proc/self/fd/{name}")
+    ] == []
+    with pytest.raises(KeyError):
+        made[0]["median"]
+
+
+def test_a_healthy_case_has_no_tumour_to_measure():
+    row = CaseRow("1", "1", files={"t1": Path("a")}, mask=Path("m"), targets={"grade": "healthy"})
+    assert select([row], target="grade", series=())[1] == {"1": "healthy: no tumour to measure"}
+    assert select([row], target="grade", series=(), need_mask=False)[1] == {}
 
 
 def test_only_keeps_the_order_of_rows(cohort):

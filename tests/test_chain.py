@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import nibabel as nib
 import numpy as np
@@ -113,6 +114,93 @@ def test_evaluate_refuses_patients_it_was_trained_on_under_any_name(place, tmp_p
     assert f"X{rows.index(trained)}" in said
 
 
+def test_evaluate_scores_all_of_another_cohort_even_where_ids_coincide(place, tmp_path, capsys):
+    rows = read_cohort(place / "cohort" / "cohort.csv")
+    held = held_out(place / "run")
+    other = [replace(row, age=None) for row in rows if row.case in held]
+    strangers = [replace(row, case=f"Y{i}", patient=f"Y{i}") for i, row in enumerate(rows)]
+    write_cohort(tmp_path / "external.csv", [*other, *strangers])
+    assert main(["evaluate", str(place / "run"), str(tmp_path / "external.csv"), "--json"]) == 0
+    assert {row["n"] for row in json.loads(capsys.readouterr().out)["scores"]} == {len(held) + len(rows)}
+
+
+def test_evaluate_leaves_out_a_class_the_run_cannot_tell(place, tmp_path, capsys):
+    rows = read_cohort(place / "cohort" / "cohort.csv")
+    strangers = [replace(row, case=f"Y{i}", patient=f"Y{i}") for i, row in enumerate(rows)]
+    strangers[0] = replace(strangers[0], targets={"grade": "healthy"})
+    write_cohort(tmp_path / "external.csv", strangers)
+    assert main(["evaluate", str(place / "run"), str(tmp_path / "external.csv"), "--json"]) == 0
+    done = capsys.readouterr()
+    assert json.loads(done.out)["scores"][0]["n"] == len(rows) - 1
+    assert "healthy" in done.err
+
+
+def test_a_case_mended_after_a_run_makes_the_run_anew(place, tmp_path, capsys):
+    """Else the stored split would name patients as held out that the model has seen."""
+    shutil.copytree(place / "cohort", tmp_path / "cohort")
+    file = tmp_path / "cohort" / "SIM-0003" / "SIM-0003_t1.nii.gz"
+    whole = file.read_bytes()
+    file.write_bytes(whole[:400])
+    words = [
+        "train",
+        "controls",
+        str(tmp_path / "cohort" / "cohort.csv"),
+        "--target",
+        "grade",
+        "--kind",
+        "site",
+    ]
+    assert main([*words, "-o", str(tmp_path / "run")]) == 3
+    file.write_bytes(whole)
+    assert main([*words, "-o", str(tmp_path / "run")]) == 0
+    assert not (tmp_path / "run" / "failures.json").exists()
+    answered = set(pd.read_csv(tmp_path / "run" / "predictions.csv")["case"])
+    assert answered == held_out(tmp_path / "run")
+    assert answered & set(read(tmp_path / "run" / "run.json")["train_cases"]) == set()
+
+
+def test_a_control_can_be_trained_and_used_by_itself(place, tmp_path, capsys):
+    table = place / "cohort" / "cohort.csv"
+    words = [
+        "train",
+        "controls",
+        str(table),
+        "--target",
+        "grade",
+        "--kind",
+        "shape",
+        "-o",
+        str(tmp_path / "run"),
+    ]
+    assert main(words) == 0
+    assert "controls: 14 shape features" in capsys.readouterr().out
+    assert (
+        main(
+            [
+                "predict",
+                str(place / "cohort" / "SIM-0001"),
+                "-o",
+                str(tmp_path),
+                "--run",
+                str(tmp_path / "run"),
+            ]
+        )
+        == 0
+    )
+    assert (
+        read(tmp_path / "SIM-0001" / "prediction.json")["predictions"][0]["method"]
+        == "control: 14 shape features"
+    )
+
+
+def test_a_split_of_another_target_is_refused(place, tmp_path, capsys):
+    table, split = place / "cohort" / "cohort.csv", tmp_path / "splits.json"
+    assert main(["cohort", "split", str(table), "--target", "idh", "--folds", "2", "-o", str(split)]) == 0
+    words = ["bench", str(table), "--target", "grade", "--methods", "controls", "--split", str(split)]
+    assert main([*words, "-o", str(tmp_path / "bench")]) == 4
+    assert "stratified by idh, not grade" in capsys.readouterr().err
+
+
 def test_predict_answers_with_probability_heatmap_and_report(place):
     case = sorted(held_out(place / "run"))[0]
     out = place / "out"
@@ -143,7 +231,7 @@ def test_predict_knows_a_trained_patient_by_the_names_of_the_files(place, tmp_pa
     out = tmp_path / "out"
     assert main(["predict", str(tmp_path / "someone else"), "-o", str(out), "--run", str(place / "run")]) == 0
     page = (out / "someone else" / "report.html").read_text(encoding="utf-8")
-    assert f"in the training set ({case})" in page
+    assert f"Files are named {case}, as a patient of the training set" in page
 
 
 def test_predict_refuses_a_case_without_a_series_the_run_needs(place, tmp_path, capsys):

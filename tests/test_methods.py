@@ -1,6 +1,7 @@
 """Every registered method through the whole of its contract, and one training step at its real size."""
 
 import json
+import signal
 from dataclasses import replace
 
 import lightning
@@ -88,6 +89,43 @@ def test_an_unknown_method_or_setting_names_what_there_is():
 
 
 # --- the loop --------------------------------------------------------------------------------------------------
+
+
+def test_an_interrupt_stays_an_interrupt(tmp_path):
+    class Stopped(Counting):
+        def training_step(self, batch, _):
+            raise KeyboardInterrupt
+
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        train(Stopped(), batches(), epochs=2, folder=tmp_path, label="x")
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_stopped_fit_ends_in_the_same_network_as_one_that_was_not(cases, tmp_path, monkeypatch):
+    """With its real draws of slices, augmentation and inner fold, stopped in the final training."""
+    config = changed(shape_resnet.Config().scaled("demo"), {"epochs": 4, "slices": 2, "series": SERIES})
+    straight = shape_resnet.fit(
+        cases, config, Run("grade", ("LGG", "HGG"), tmp_path / "a", tmp_path / "cache", 3)
+    )
+    steps = iter(range(10_000))
+    step = shape_resnet._Task.training_step
+
+    def stop(self, batch, i):
+        if next(steps) == 5:
+            raise RuntimeError("the power went")
+        return step(self, batch, i)
+
+    run = Run("grade", ("LGG", "HGG"), tmp_path / "b", tmp_path / "cache", 3)
+    monkeypatch.setattr(shape_resnet._Task, "training_step", stop)
+    with pytest.raises(RuntimeError):
+        shape_resnet.fit(cases, config, run)
+    monkeypatch.undo()
+    resumed = shape_resnet.fit(cases, config, run)
+    assert resumed.epochs == straight.epochs
+    for i in range(3):
+        answers = [m.predict(cases[i]).probabilities["grade"]["HGG"] for m in (straight, resumed)]
+        assert answers[0] == pytest.approx(answers[1], abs=1e-5)
 
 
 class Counting(lightning.LightningModule):

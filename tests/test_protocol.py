@@ -1,7 +1,8 @@
 """The protocol: no table without its controls, no chance level but a half, nothing computed twice."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
@@ -18,7 +19,9 @@ from gliolens.protocol import (
     answer_rows,
     common_series,
     compete,
+    entrant_of,
     plain_scores,
+    read_answers,
     score,
     settings_match,
 )
@@ -89,45 +92,146 @@ def test_scores_stand_in_the_order_of_entry_and_as_plain_numbers():
 class Fixed:
     """A model that gives every case the share of the first class."""
 
+    prior: tuple[float, ...] = (0.75, 0.25)
+    target: str = "idh"
+
+    def answer(self, row, ready):
+        return Prediction(row.case, "fixed", {"idh": {"wildtype": 0.8, "mutant": 0.2}}, {"idh": "wildtype"})
+
     def predict(self, case):
-        return Prediction(case.case, "fixed", {"idh": {"wildtype": 0.8, "mutant": 0.2}}, {"idh": "wildtype"})
+        raise AssertionError("a case that was decoded already is decoded again")
+
+    def explain(self, case):
+        return {}
+
+    def save(self, folder):
+        folder.mkdir()
 
 
-def test_answers_stand_beside_truth_and_training_shares(tmp_path):
-    some = rows([0, 1])
+@dataclass(frozen=True)
+class Nothing:
+    """Settings of a method without settings."""
+
+
+@pytest.fixture
+def method(monkeypatch):
+    """A method that counts how often it is fitted."""
+
+    class Module:
+        VERSION = 1
+        fitted: ClassVar[list[int]] = []
+
+        @staticmethod
+        def fit(cases, config, run):
+            Module.fitted.append(len(cases))
+            return Fixed()
+
+        @staticmethod
+        def ready(cases, config, cache, tick=None):
+            return [{}] * len(cases)
+
+    Module.fitted.clear()
+    monkeypatch.setattr(protocol, "find_method", lambda name: Module)
+    return Module
+
+
+ENTRANT = Entrant("x", "x", Nothing())
+
+
+def test_answers_stand_beside_truth_and_the_shares_the_model_put_in(tmp_path):
     run = Run("idh", CLASSES, tmp_path, tmp_path)
-    trained = ("wildtype", "wildtype", "wildtype", "mutant")
-    table = answer_rows(Entrant("x", "x", None), [Fixed().predict(r) for r in some], some, trained, run)
+    table = answer_rows(ENTRANT, Fixed(), Cases(rows([0, 1])), [{}, {}], run)
     assert table["truth"].tolist() == ["wildtype", "mutant"]
     assert table["p_mutant"].tolist() == [0.2, 0.2]
     assert table["prior_mutant"].tolist() == [0.25, 0.25]
 
 
-def test_a_fold_that_was_answered_is_not_fitted_again(tmp_path, monkeypatch):
-    fitted = []
+def sides(truth=(0, 1, 0, 1, 0, 1)):
+    cases = Cases(rows(list(truth)))
+    return cases.only(["000", "001", "002", "003"]), cases.only(["004", "005"])
 
-    class Module:
-        @staticmethod
-        def fit(cases, config, run):
-            fitted.append(len(cases))
-            return Fixed()
 
-    monkeypatch.setattr(protocol, "find_method", lambda name: Module)
-    monkeypatch.setattr(Cases, "__getitem__", lambda self, i: self.rows[i])
-    cases = Cases(rows([0, 1, 0, 1, 0, 1]))
+def test_a_fold_that_was_answered_is_not_fitted_again(tmp_path, method):
     run = Run("idh", CLASSES, tmp_path / "fold-1", tmp_path)
-    sides = cases.only(["000", "001", "002", "003"]), cases.only(["004", "005"])
-    first = compete(Entrant("x", "x", None), *sides, run)
-    again = compete(Entrant("x", "x", None), *sides, run)
-    assert fitted == [4]
+    first = compete(ENTRANT, *sides(), run)
+    again = compete(ENTRANT, *sides(), run)
+    assert method.fitted == [4]
     assert again["case"].tolist() == ["004", "005"]  # ids of digits stay text
-    pd.testing.assert_frame_equal(first, again, check_dtype=False)
+    pd.testing.assert_frame_equal(first, again)
 
 
-def test_the_series_of_all_cases():
+def test_a_fold_whose_cases_changed_is_done_again(tmp_path, method, capsys):
+    run = Run("idh", CLASSES, tmp_path / "fold-1", tmp_path)
+    train, test = sides()
+    compete(ENTRANT, train, test, run)
+    (run.folder / "epochs.json").write_text("{}")
+    fewer = train.only(["000", "001", "002"])
+    compete(ENTRANT, fewer, test, run)
+    assert method.fitted == [4, 3]
+    assert not (run.folder / "epochs.json").exists()
+    assert "made again" in capsys.readouterr().err
+    older = Cases(tuple(replace(row, age=50.0) for row in fewer.rows))
+    compete(ENTRANT, older, test, run)
+    method.VERSION = 2
+    compete(ENTRANT, older, test, run)
+    assert method.fitted == [4, 3, 3, 3]
+
+
+def test_answers_that_look_like_numbers_are_read_back_as_words(tmp_path, method):
+    """WHO grades are 2, 3 and 4."""
+    path = tmp_path / "predictions.csv"
+    table = pd.DataFrame({"case": ["007"], "patient": ["7"], "site": [""], "truth": ["2"], "decision": ["3"],
+                          "method": ["x"], "p_2": [1 / 3]})  # fmt: skip
+    table.to_csv(path, index=False)
+    pd.testing.assert_frame_equal(read_answers(path), table)
+
+
+def test_a_training_side_without_a_class_is_refused(tmp_path, method):
+    with pytest.raises(CohortError, match="no training case is mutant"):
+        compete(ENTRANT, *sides((0, 0, 0, 0, 0, 1)), Run("idh", CLASSES, tmp_path / "f", tmp_path))
+
+
+def test_a_split_cannot_be_guessed_from_shares_that_a_model_never_put_in():
+    """Noise, from a model that puts no shares in, over sites of very different make."""
+    rng = np.random.default_rng(0)
+    folds = []
+    for k, positives in enumerate((5, 25, 45)):
+        truth = [1] * positives + [0] * (50 - positives)
+        folds.append(answers("noise", truth, rng.uniform(0.3, 0.7, 50), control=False, prior=0.5, fold=k))
+    found = score(with_controls(pd.concat(folds, ignore_index=True)), CLASSES)[0]["auc"]
+    assert 0.35 < found.value < 0.65  # divided by the training shares it would be 0.84
+
+
+def grades(schemes):
+    return [
+        CaseRow(str(i), str(i), targets={"who_grade": "234"[i % 3]}, label_scheme=s)
+        for i, s in enumerate(schemes)
+    ]
+
+
+def test_grades_of_two_schemes_are_never_pooled():
+    protocol._check_schemes(grades(["who2021"] * 3 + [None]), "who_grade")
+    protocol._check_schemes(grades(["who2016", "who2021"]), "idh")
+    with pytest.raises(CohortError, match="who2016 and who2021"):
+        protocol._check_schemes(grades(["who2016", "who2021"]), "who_grade")
+
+
+def test_the_series_that_all_usable_cases_share():
     files = {"t1": Path("a"), "flair": Path("b"), "t2": Path("c")}
-    some = [CaseRow("1", "1", files=files), CaseRow("2", "2", files={"flair": Path("b"), "t1": Path("d")})]
-    assert common_series(some) == ("t1", "flair")
+    known = {"mask": Path("m"), "targets": {"idh": "mutant"}}
+    some = [CaseRow("1", "1", files=files, **known),
+            CaseRow("2", "2", files={"flair": Path("b"), "t1": Path("d")}, **known),
+            CaseRow("unlabelled", "3", files={"t2": Path("c")})]  # fmt: skip
+    assert common_series(some, "idh") == ("t1", "flair")
+    with pytest.raises(CohortError, match="--series"):
+        common_series([some[0], CaseRow("4", "4", files={"t1ce": Path("x")}, **known)], "idh")
+
+
+def test_the_controls_as_a_method_keeps_its_own_title():
+    from gliolens.methods.controls import Config
+
+    assert entrant_of("controls", Config(kind="site")).name == "controls: site"
+    assert entrant_of("controls", Config(kind="site")).folder == "controls-site"
 
 
 def test_a_folder_with_other_settings_is_refused(tmp_path):

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from gliolens.about import software
-from gliolens.cohorts.splits import Split, kfold, read_split, write_split
+from gliolens.cohorts.splits import Split, kfold, write_split
 from gliolens.io.store import file_hash, write_json
 from gliolens.io.tables import read_cohort
 from gliolens.labels import TARGET_TITLES
@@ -28,7 +28,7 @@ from gliolens.protocol import (
 from gliolens.report.curves import read_curves
 from gliolens.report.page import write_bench_report
 from gliolens.stats.classification import SCORE_TITLES
-from gliolens.train import Outcome, write_results
+from gliolens.train import Outcome, division_of, write_results
 
 
 def bench(
@@ -65,7 +65,7 @@ def bench(
         CohortError: too few usable cases, or the folder holds another bench.
     """
     rows = read_cohort(cohort)
-    series = tuple(series) or common_series(rows)
+    series = tuple(series) or common_series(rows, target)
     entrants = (*_entrants(methods, preset, scale, series), *controls())
     settings = {
         "target": target, "series": series, "preset": preset, "scale": scale, "folds": folds, "seed": seed,
@@ -74,8 +74,12 @@ def bench(
     }  # fmt: skip
     settings_match(out / "bench.json", settings)
     cache = out / "cache"
-    found = usable_cases(rows, target=target, series=series, cache=cache, tick=Counter("checking cases"))
-    division = read_split(split, rows) if split else kfold(found.cases.rows, target, folds=folds, seed=seed)
+    found = usable_cases(
+        rows, target=target, series=series, entrants=entrants, cache=cache, tick=Counter("checking cases")
+    )
+    division = division_of(split, rows, found.cases, target) or kfold(
+        found.cases.rows, target, folds=folds, seed=seed
+    )
     write_split(out / "splits.json", division)
     answers = _compete_over_folds(
         entrants, found.cases, division, Run(target, found.classes, out, cache, seed)
@@ -83,7 +87,7 @@ def bench(
     table = score(answers, found.classes, seed=seed)
     write_results(out, answers, table, found.failures)
     write_json(out / "bench.json", {"settings": settings, "left_out": found.left_out, "software": software()})
-    _write_page(out, table, settings, found.left_out, found.cases)
+    _write_page(out, table, settings, found.left_out, found.cases.only(set(answers["case"])))
     return Outcome(out, table, found.failures)
 
 

@@ -40,6 +40,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     except GlioLensError as error:
         print(f"gliolens: {error}", file=sys.stderr)
         return error.exit_code
+    except PermissionError as error:
+        print(f"gliolens: {error.filename}: {error.strerror}; choose another place with -o", file=sys.stderr)
+        return 1
+    except (FileExistsError, NotADirectoryError) as error:
+        print(
+            f"gliolens: {error.filename} is a file where a folder is needed; choose another -o",
+            file=sys.stderr,
+        )
+        return 1
     except KeyboardInterrupt:
         print("gliolens: interrupted; the same command goes on from here", file=sys.stderr)
         return INTERRUPTED

@@ -1,18 +1,19 @@
 """`gliolens evaluate`: score a trained run, and its controls, on patients it has never seen."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from gliolens.case import CaseRow
-from gliolens.errors import CohortError, LeakError
-from gliolens.io.store import read_json
+from gliolens.errors import LeakError
+from gliolens.io.store import file_hash, read_json
 from gliolens.io.tables import read_cohort
-from gliolens.method import Run, find_method
-from gliolens.progress import Counter
-from gliolens.protocol import Entrant, answer_rows, controls, score, usable_cases
-from gliolens.train import Outcome, read_run, write_results
+from gliolens.method import Run, changed, find_method
+from gliolens.progress import Counter, say
+from gliolens.protocol import answer_rows, controls, entrant_of, score, usable_cases
+from gliolens.train import Outcome, model_folder, read_run, write_results
 
 
 def evaluate(run: Path, cohort: Path, out: Path | None = None) -> Outcome:
@@ -24,7 +25,7 @@ def evaluate(run: Path, cohort: Path, out: Path | None = None) -> Outcome:
     Args:
         run: folder of a finished run.
         cohort: a cohort table with the same target.
-        out: where results are written; `RUN/evaluation-COHORT` where not given.
+        out: where results are written; `RUN/evaluation-COHORT-HASH` where not given.
 
     Raises:
         LeakError: a patient of the cohort was trained on.
@@ -33,36 +34,47 @@ def evaluate(run: Path, cohort: Path, out: Path | None = None) -> Outcome:
     about = read_run(run)
     settings = about["settings"]
     target, classes = settings["target"], tuple(about["classes"])
-    rows = _unseen(read_cohort(cohort), run, about["train_patients"], about["train_aliases"])
-    out = out or run / f"evaluation-{cohort.stem}"
-    found = usable_cases(
-        rows, target=target, series=about["series"], cache=run / "cache", tick=Counter("checking cases")
+    rows = _unseen(cohort, run, about)
+    out = out or run / f"evaluation-{cohort.stem}-{file_hash(cohort)[:8]}"
+    method = find_method(settings["method"])
+    entrants = (
+        entrant_of(settings["method"], changed(method.Config.preset("sound"), settings["config"])),
+        *controls(),
     )
-    entrants = (Entrant(settings["method"], settings["method"], None), *controls())
+    cache = out / "cache"
+    found = usable_cases(
+        rows, target=target, series=about["series"], entrants=entrants, cache=cache, classes=classes,
+        tick=Counter("checking cases"),
+    )  # fmt: skip
+    setting = Run(target, classes, out, cache)
     answers = []
-    for entrant in entrants if settings["method"] != "controls" else controls():
-        folder = run / "controls" / entrant.folder if entrant.is_control else run / "model"
-        model = find_method(entrant.method).load(folder)
-        predictions = [model.predict(case) for case in found.cases]
-        setting = Run(target, classes, out, run / "cache")
-        answers.append(answer_rows(entrant, predictions, found.cases.rows, about["train_labels"], setting))
-    table = score(pd.concat(answers, ignore_index=True), classes)
-    write_results(out, pd.concat(answers, ignore_index=True), table, found.failures)
+    for entrant in entrants:
+        method = find_method(entrant.method)
+        model = method.load(model_folder(run, entrant))
+        answers.append(
+            answer_rows(
+                entrant, model, found.cases, method.ready(found.cases, entrant.config, cache), setting
+            )
+        )
+    whole = pd.concat(answers, ignore_index=True)
+    table = score(whole, classes)
+    write_results(out, whole, table, found.failures)
     return Outcome(out, table, found.failures)
 
 
-def _unseen(rows: Sequence[CaseRow], run: Path, patients: list[str], aliases: list[str]) -> Sequence[CaseRow]:
-    """Test cases of the run's own split where they are these; else all, none of which may have been trained on."""
-    held_out = set(read_json(run / "splits.json")["folds"][0]["test"])
-    if held_out <= {row.case for row in rows}:
-        rows = [row for row in rows if row.case in held_out]
-    seen = {*patients, *aliases}
+def _unseen(cohort: Path, run: Path, about: Mapping[str, Any]) -> Sequence[CaseRow]:
+    """Of the very table it was trained on, the cases held out; of another, all, none of which may be trained on."""
+    rows = read_cohort(cohort)
+    if file_hash(cohort) == about["settings"]["cohort"]:
+        held_out = set(read_json(run / "splits.json")["folds"][0]["test"])
+        say(f"the cohort {run} was trained on: the {len(held_out)} cases held out are scored")
+        return [row for row in rows if row.case in held_out]
+    seen = {*about["train_cases"], *about["train_patients"], *about["train_aliases"]}
     leaks = [row.case for row in rows if {row.patient, row.case, *row.aliases} & seen]
     if leaks:
         raise LeakError(
-            f"{len(leaks)} cases belong to patients the run was trained on: {', '.join(leaks[:10])}; "
-            "take them out of the cohort table"
+            f"{len(leaks)} cases bear a name the run was trained on: {', '.join(leaks[:10])}; take them out of the "
+            "cohort table or, if they are other people, give them other names"
         )
-    if not rows:
-        raise CohortError("no cases to evaluate")
+    say(f"another cohort than {run} was trained on: all {len(rows)} cases are scored")
     return rows

@@ -24,8 +24,9 @@ def gradcam(net: nn.Module, images: Tensor, layer: str, class_index: int) -> np.
 
     # MONAI's own scaling would turn the map upside down: its default_normalizer maps (min, max) to (1, 0)
     camera = GradCAM(net, target_layers=layer, postprocessing=lambda heat: heat)
-    maps = [camera(image[None], class_idx=class_index)[0, 0].numpy(force=True) for image in images]
-    return np.stack(maps)
+    net.requires_grad_(False)  # only the way back to the layer is needed
+    maps = [camera(chunk.requires_grad_(), class_idx=class_index)[:, 0] for chunk in images.split(16)]
+    return np.concatenate([heat.numpy(force=True) for heat in maps])
 
 
 def share_of_most(maps: np.ndarray, where: np.ndarray) -> np.ndarray:

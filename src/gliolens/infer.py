@@ -40,6 +40,11 @@ class TrainedRun:
         """What it tells."""
         return str(self.about["settings"]["target"])
 
+    @property
+    def seen(self) -> set[str]:
+        """Every name of the patients it was trained on."""
+        return {*self.about["train_patients"], *self.about["train_cases"], *self.about["train_aliases"]}
+
 
 @dataclass(frozen=True)
 class Predicted:
@@ -52,7 +57,7 @@ class Predicted:
 def predict(rows: Sequence[CaseRow], out: Path, *, runs: Sequence[Path] = ()) -> Predicted:
     """Answer cases and write `OUT/CASE/` for each: labels, `prediction.json`, `report.html`, `heatmaps/`.
 
-    A case that fails leaves nothing behind and does not stop the others; `OUT/failures.json` lists it.
+    A case that fails leaves nothing behind and does not stop the others, beside which `OUT/failures.json` lists it.
 
     Args:
         rows: the cases; `rows_of` makes them from folders, tables or single files.
@@ -128,10 +133,7 @@ def _rows_in(path: Path) -> Sequence[CaseRow]:
 def _read_trained(folder: Path) -> TrainedRun:
     about = read_run(folder)
     settings = about["settings"]
-    controls = settings["method"] == "controls"
-    model = find_method(settings["method"]).load(
-        folder / "controls" / "age-and-sex" if controls else folder / "model"
-    )
+    model = find_method(settings["method"]).load(folder / "model")
     return TrainedRun(folder, about, read_json(folder / "metrics.json")["scores"], model)
 
 
@@ -190,25 +192,34 @@ def _cautions(row: CaseRow, run: TrainedRun) -> list[str]:
         out.append(
             f"This patient was in the training set ({known}): the answer is a memory, not a prediction."
         )
+    elif known := _named_in_files(row, run):
+        out.append(
+            f"Files are named {known}, as a patient of the training set: if so, the answer is a memory."
+        )
     schemes = run.about["label_schemes"]
     if len(schemes) > 1 and run.target in ("grade", "who_grade"):
         out.append(f"The training labels mix {', '.join(schemes)}.")
-    mine = next(s for s in run.scores if not s["control"] or run.about["settings"]["method"] == "controls")
-    better = [s["method"] for s in run.scores if s["control"] and (s["auc"] or 0) >= (mine["auc"] or 0)]
+    mine = next(s for s in run.scores if not s["control"])["auc"]
+    better = [
+        s["method"] for s in run.scores if s["control"] and None not in (s["auc"], mine) and s["auc"] >= mine
+    ]
     if better:
         out.append(f"On the patients held out, it did no better than {', '.join(better)} alone.")
     return out
 
 
 def _trained_on(row: CaseRow, run: TrainedRun) -> str | None:
-    """The name by which this patient was trained on: his own, or one that stands in the name of a file."""
-    seen = {*run.about["train_patients"], *run.about["train_cases"], *run.about["train_aliases"]}
-    for name in (row.case, row.patient, *row.aliases):
-        if name in seen:
-            return name
-    files = " ".join(file.name for file in row.files.values())
-    found = (n for n in sorted(seen) if re.search(rf"(?<![0-9A-Za-z]){re.escape(n)}(?![0-9A-Za-z])", files))
-    return next(found, None)
+    """The name by which this patient was trained on, if he was."""
+    return next((name for name in (row.case, row.patient, *row.aliases) if name in run.seen), None)
+
+
+def _named_in_files(row: CaseRow, run: TrainedRun) -> str | None:
+    """The name of a trained patient with which a file's name begins; numbers alone name no one."""
+    told = (n for n in sorted(run.seen, key=len, reverse=True) if not n.isdigit())
+    starts = [file.name for file in row.files.values()]
+    return next(
+        (n for n in told if any(re.match(rf"{re.escape(n)}(?![0-9A-Za-z])", s) for s in starts)), None
+    )
 
 
 def measure(case: Case) -> Measured:

@@ -22,6 +22,25 @@ Arrays = Mapping[str, np.ndarray]
 """What a method makes of a case once and reads many times, by name."""
 
 
+class _Kept(Mapping[str, np.ndarray]):
+    """Arrays of one case in a folder, mapped into memory while they are looked at: no file stays open."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        file = self.folder / f"{name}.npy"
+        if not file.is_file():
+            raise KeyError(name)
+        return np.asanyarray(np.load(file, mmap_mode="r"))
+
+    def __iter__(self) -> Iterator[str]:
+        return (file.stem for file in sorted(self.folder.glob("*.npy")))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
 @dataclass(frozen=True)
 class Cases:
     """Cases that are read from disk when they are asked for, so that memory does not grow with the cohort.
@@ -72,10 +91,10 @@ class Cases:
         Returns:
             Arrays of each case, in order.
         """
-        folders = [cache / content_hash([recipe, self.series, _fingerprint(row)])[:24] for row in self.rows]
+        folders = [cache / content_hash([recipe, self.series, fingerprint(row)])[:24] for row in self.rows]
         new = [i for i, folder in enumerate(folders) if not folder.is_dir()]
         for done, i in enumerate(new, 1):
-            with whole_folder(folders[i]) as unfinished:
+            with whole_folder(folders[i], keep=True) as unfinished:
                 for name, array in prepare(self[i]).items():
                     np.save(unfinished / f"{name}.npy", array)
             if tick:
@@ -96,6 +115,8 @@ def select(
     left_out = {}
     for row in rows:
         missing = [f"no {s}" for s in series if s not in row.files]
+        if need_mask and row.targets.get("grade") == "healthy":
+            missing.append("healthy: no tumour to measure")
         if target is not None and target not in row.targets:
             missing.append(f"{target} unknown")
         if need_mask and row.mask is None:
@@ -105,7 +126,8 @@ def select(
     return tuple(row for row in rows if row.case not in left_out), left_out
 
 
-def _fingerprint(row: CaseRow) -> list[str]:
+def fingerprint(row: CaseRow) -> list[str]:
+    """What tells whether a case's files are still the same: their paths, sizes and times of change."""
     files = [*row.files.items(), ("mask", row.mask), ("brain", row.brain_mask)]
     seen = [row.mask_scheme or ""]
     for name, file in files:

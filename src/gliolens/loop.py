@@ -1,6 +1,8 @@
 """The one training loop: Lightning with a checkpoint, a way to go on, and progress on stderr."""
 
 import logging
+import signal
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -21,7 +23,7 @@ def has_bfloat16() -> bool:
     """Whether this machine computes in bfloat16 natively: a GPU that does, or a CPU with AVX-512 BF16 or AMX."""
     if torch.cuda.is_available():
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return torch._C._has_mkldnn and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def train(
@@ -31,6 +33,7 @@ def train(
     epochs: int,
     folder: Path,
     label: str,
+    seed: int = 0,
     callbacks: Sequence[Callback] = (),
 ) -> None:
     """Train a network, going on from `folder`'s checkpoint where a stopped run left one.
@@ -43,6 +46,7 @@ def train(
         epochs: how often to pass over them, counted from the very first start.
         folder: where the checkpoint lies.
         label: what the progress says.
+        seed: each epoch starts from a random state of its own, so that a restarted training goes the same way.
         callbacks: of the method's own, such as a score on inner folds.
     """
     checkpoint = folder / CHECKPOINT
@@ -55,14 +59,30 @@ def train(
             accelerator="auto",
             devices=1,
             precision="bf16-mixed" if has_bfloat16() else "32-true",
-            callbacks=[keep, _Epochs(label, epochs), *callbacks],
+            callbacks=[keep, _Epochs(label, epochs, seed), *callbacks],
             logger=False,
             enable_progress_bar=False,
             enable_model_summary=False,
             gradient_clip_val=5.0,
         )
-        trainer.fit(task, batches, ckpt_path=checkpoint if checkpoint.is_file() else None, weights_only=True)
+        _fit(trainer, task, batches, checkpoint if checkpoint.is_file() else None)
     task.eval()
+
+
+def _fit(
+    trainer: L.Trainer, task: L.LightningModule, batches: DataLoader[Any], checkpoint: Path | None
+) -> None:
+    """Fit; an interrupt stays an interrupt, where Lightning would exit with 1 and leave Ctrl-C without effect."""
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        trainer.fit(task, batches, ckpt_path=checkpoint, weights_only=True)
+    except SystemExit as end:
+        raise KeyboardInterrupt from end
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, before)
+    if trainer.interrupted:
+        raise KeyboardInterrupt
 
 
 def forget(folder: Path) -> None:
@@ -96,8 +116,14 @@ class EachEpoch(Callback):
 
 
 class _Epochs(Callback):
-    def __init__(self, label: str, epochs: int) -> None:
-        self.counter, self.epochs = Counter(label), epochs
+    def __init__(self, label: str, epochs: int, seed: int) -> None:
+        self.counter, self.epochs, self.seed = Counter(label), epochs, seed
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        if batch_idx == 0:
+            torch.manual_seed(self.seed * 100_003 + trainer.current_epoch)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.counter(trainer.current_epoch + 1, self.epochs)

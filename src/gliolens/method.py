@@ -4,15 +4,16 @@ A method is one module with a frozen `Config` and a function `fit(cases, config,
 no unfitted model exists. `load(folder)` brings a saved model back. `gliolens.registry` lists the methods.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol, Self, cast, runtime_checkable
 
-from gliolens.case import Case, Prediction, Volume
+from gliolens.case import Case, CaseRow, Prediction, Volume
 from gliolens.errors import ConfigError
-from gliolens.loader import Cases
+from gliolens.loader import Arrays, Cases
+from gliolens.progress import Tick
 from gliolens.registry import METHODS
 
 
@@ -33,6 +34,10 @@ class Run:
     folder: Path
     cache: Path
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.seed < 0:
+            raise ConfigError(f"seed is {self.seed}; expected 0 or more")
 
 
 @runtime_checkable
@@ -56,9 +61,15 @@ class Model(Protocol):
     """A fitted method."""
 
     target: str
+    prior: tuple[float, ...]
+    """Class shares that were put into its probabilities; equal shares where none were."""
+
+    def answer(self, row: CaseRow, ready: Arrays) -> Prediction:
+        """Answer one case from what `ready` made of it, without reading it again."""
+        ...
 
     def predict(self, case: Case) -> Prediction:
-        """Answer one case."""
+        """Answer one case, with the evidence."""
         ...
 
     def explain(self, case: Case) -> Mapping[str, Volume]:
@@ -75,6 +86,16 @@ class Method(Protocol):
     """The module of a method."""
 
     Config: type[Config]
+    VERSION: int
+    """Raised whenever the same cases and settings would give another answer."""
+
+    def ready(self, cases: Cases, config: Any, cache: Path, tick: Tick | None = None) -> Sequence[Arrays]:
+        """What the method makes of each case before it learns or answers, kept in `cache`.
+
+        Raises:
+            CaseError: a case that the method cannot use.
+        """
+        ...
 
     def fit(self, cases: Cases, config: Any, run: Run) -> Model:
         """Train on cases whose target is known."""

@@ -11,7 +11,7 @@ from gliolens.types import Affine, Image, Mask
 
 def brain_of(case: Case) -> Mask:
     """The case's brain mask, or else the voxels that hold tissue in any series (head, where not stripped)."""
-    if case.brain is not None and case.brain.any():
+    if case.brain is not None:
         return case.brain
     return np.asarray(np.any([foreground(image) for image in case.series.values()], axis=0))
 

@@ -3,9 +3,11 @@
 A table of scores is made here and nowhere else, and it always holds every control.
 """
 
+import math
+import shutil
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,13 +16,13 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from gliolens.case import CaseRow, Prediction
+from gliolens.case import CaseRow
 from gliolens.errors import CaseError, CohortError
-from gliolens.io.store import read_json, write_json, write_text
+from gliolens.io.store import content_hash, read_json, write_json, write_text
 from gliolens.labels import SERIES, TARGETS
-from gliolens.loader import Cases, select
-from gliolens.method import Run, find_method
-from gliolens.methods.controls import KINDS, MEASURE, measure
+from gliolens.loader import Arrays, Cases, fingerprint, select
+from gliolens.method import Model, Run, find_method
+from gliolens.methods.controls import KINDS
 from gliolens.methods.controls import Config as Control
 from gliolens.progress import Tick, say
 from gliolens.stats.classification import SCORE_TITLES, class_scores
@@ -49,7 +51,12 @@ class Entrant:
     @property
     def folder(self) -> str:
         """Name of its folder in a run."""
-        return self.name.replace(" ", "-")
+        return self.name.replace(": ", "-").replace(" ", "-")
+
+
+def entrant_of(method: str, config: Any) -> Entrant:
+    """A method as a row of the table; a control that is asked for by name keeps its title."""
+    return Entrant(f"controls: {KINDS[config.kind]}" if method == "controls" else method, method, config)
 
 
 def controls() -> tuple[Entrant, ...]:
@@ -77,31 +84,67 @@ class Usable:
 
 
 def usable_cases(
-    rows: Sequence[CaseRow], *, target: str, series: Sequence[str], cache: Path, tick: Tick | None = None
+    rows: Sequence[CaseRow],
+    *,
+    target: str,
+    series: Sequence[str],
+    entrants: Sequence[Entrant],
+    cache: Path,
+    classes: Sequence[str] = (),
+    tick: Tick | None = None,
 ) -> Usable:
-    """Find the cases that can be used, reading each once; say on stderr what is left out and why.
+    """Find the cases that every entrant can use; say on stderr what is left out and why.
+
+    What entrants make of a case is kept in `cache`, so each case is decoded once a method here, and never again.
+
+    Args:
+        rows: the cohort.
+        target: its class must be known.
+        series: every case must have them.
+        entrants: who must be able to use a case.
+        cache: see `Method.ready`.
+        classes: classes that a trained run can tell apart; all that occur where empty.
+        tick: progress.
 
     Raises:
-        CohortError: fewer than two classes of the target remain.
+        CohortError: fewer than two classes of the target remain (one is enough where `classes` are given), or
+            grades of two schemes would be pooled.
     """
     chosen, left_out = select(rows, target=target, series=series)
-    cases, failures = Cases(chosen, tuple(series)), {}
-    for i, row in enumerate(chosen):
+    for row in chosen:
+        if classes and row.targets[target] not in classes:
+            left_out[row.case] = f"{target} {row.targets[target]}, which the run was not trained to tell"
+    cases, failures = Cases(tuple(r for r in chosen if r.case not in left_out), tuple(series)), {}
+    asked = {e.method if e.is_control else e.name: e for e in entrants}.values()
+    for i, row in enumerate(cases.rows):
         try:
-            cases.only([row.case]).prepared(measure, MEASURE, cache)
+            for entrant in asked:
+                find_method(entrant.method).ready(cases.only([row.case]), entrant.config, cache)
         except CaseError as error:
             failures[row.case] = str(error)
         if tick:
-            tick(i + 1, len(chosen))
-    cases = cases.only([row.case for row in chosen if row.case not in failures])
+            tick(i + 1, len(cases))
+    cases = cases.only([row.case for row in cases.rows if row.case not in failures])
     _say_left_out(left_out, failures)
+    _check_schemes(cases.rows, target)
     present = set(cases.classes(target))
-    if len(present) < 2:
+    if len(present) < (1 if classes else 2):
         raise CohortError(
             f"{target}: {len(cases)} of {len(rows)} cases can be used and hold {len(present)} of its classes "
-            f"({', '.join(present) or 'none'}); two are needed. Left out: {_reasons(left_out)}"
+            f"({', '.join(sorted(present)) or 'none'}); {1 if classes else 2} needed. Left out: {_reasons(left_out)}"
         )
-    return Usable(cases, tuple(c for c in TARGETS[target] if c in present), left_out, failures)
+    return Usable(
+        cases, tuple(classes) or tuple(c for c in TARGETS[target] if c in present), left_out, failures
+    )
+
+
+def _check_schemes(rows: Sequence[CaseRow], target: str) -> None:
+    schemes = sorted({row.label_scheme for row in rows if row.label_scheme in ("who2016", "who2021")})
+    if target == "who_grade" and len(schemes) > 1:
+        raise CohortError(
+            f"WHO grades of {' and '.join(schemes)} are never pooled: the same tumour can have another grade; "
+            "index the cohort again with --label-scheme, or make a table of each"
+        )
 
 
 def _say_left_out(left_out: Mapping[str, str], failures: Mapping[str, str]) -> None:
@@ -116,9 +159,20 @@ def _reasons(left_out: Mapping[str, str]) -> str:
     return "; ".join(f"{n} {reason}" for reason, n in counts.items()) or "none"
 
 
-def common_series(rows: Sequence[CaseRow]) -> tuple[str, ...]:
-    """The series that every case has."""
-    return tuple(s for s in SERIES if all(s in row.files for row in rows))
+def common_series(rows: Sequence[CaseRow], target: str) -> tuple[str, ...]:
+    """The series that every case with a mask and a known target has.
+
+    Raises:
+        CohortError: there is none.
+    """
+    asked, _ = select(rows, target=target, series=())
+    common = tuple(s for s in SERIES if all(s in row.files for row in asked))
+    if not asked or not common:
+        raise CohortError(
+            f"no series is there for all {len(asked)} cases with a mask and a known {target}; name some with --series, "
+            "and the cases without them are left out"
+        )
+    return common
 
 
 # --- fit on one side, answer on the other ----------------------------------------------------------------------
@@ -129,45 +183,68 @@ def compete(
 ) -> pd.DataFrame:
     """Fit an entrant on one side of a split and let it answer the other.
 
-    What was answered before is read back, so that a stopped bench goes on.
+    What was answered before is read back, so that a stopped bench goes on, but only where settings, cases and files
+    are still the same; else it is thrown away and done again.
 
     Returns:
         One row a test case: see `answer_rows`.
+
+    Raises:
+        CohortError: a class has no training case.
     """
-    answered = run.folder / "predictions.csv"
-    if answered.is_file():
-        return pd.read_csv(
-            answered,
-            dtype={"case": str, "patient": str, "site": str},
-            keep_default_na=False,
-            float_precision="round_trip",
+    absent = [c for c in run.classes if c not in train.classes(run.target)]
+    if absent:
+        raise CohortError(
+            f"{entrant.name}: no training case is {' or '.join(absent)}; use fewer folds, or another split"
         )
-    model = find_method(entrant.method).fit(train, entrant.config, run)
+    answered = run.folder / "predictions.csv"
+    _start_over_if_changed(run.folder, _identity(entrant, train, test, run), entrant.name)
+    if answered.is_file() and (keep_model is None or keep_model.is_dir()):
+        return read_answers(answered)
+    method = find_method(entrant.method)
+    model = method.fit(train, entrant.config, run)
     if keep_model:
         model.save(keep_model)
-    predictions = [model.predict(case) for case in test]
-    table = answer_rows(entrant, predictions, test.rows, train.classes(run.target), run)
+    table = answer_rows(entrant, model, test, method.ready(test, entrant.config, run.cache), run)
     write_text(answered, table.to_csv(index=False))
     return table
 
 
+def _identity(entrant: Entrant, train: Cases, test: Cases, run: Run) -> str:
+    """A hash of all that the answers depend on."""
+    sides = [[(row.case, row.targets[run.target], row.age, row.sex, row.site, fingerprint(row)) for row in side.rows]
+             for side in (train, test)]  # fmt: skip
+    made = [find_method(entrant.method).VERSION, asdict(entrant.config), train.series]
+    return content_hash([entrant.method, made, run.target, run.classes, run.seed, sides])
+
+
+def _start_over_if_changed(folder: Path, identity: str, name: str) -> None:
+    mark = folder / "identity.json"
+    if folder.is_dir() and (not mark.is_file() or read_json(mark).get("sha256") != identity):
+        say(f"{name}: settings, cases or files changed since {folder} was made; it is made again")
+        shutil.rmtree(folder)
+    write_json(mark, {"sha256": identity})
+
+
+def read_answers(path: Path) -> pd.DataFrame:
+    """Read `predictions.csv` back as it was written."""
+    words = dict.fromkeys(("method", "case", "patient", "site", "truth", "decision"), str)
+    return pd.read_csv(path, dtype=words, keep_default_na=False, float_precision="round_trip")
+
+
 def answer_rows(
-    entrant: Entrant,
-    predictions: Sequence[Prediction],
-    rows: Sequence[CaseRow],
-    trained: Sequence[str],
-    run: Run,
+    entrant: Entrant, model: Model, cases: Cases, made: Sequence[Arrays], run: Run
 ) -> pd.DataFrame:
-    """Predictions beside the truth.
+    """Answers beside the truth.
 
     Returns:
         Columns `method, control, case, patient, site, truth, decision`, then `p_CLASS`, the probability of each
-        class, and `prior_CLASS`, its share among the training cases.
+        class, and `prior_CLASS`, the class share that the model put into it.
     """
-    prior = {c: trained.count(c) / len(trained) for c in run.classes}
     out = []
-    for row, prediction in zip(rows, predictions, strict=True):
-        p = prediction.probabilities[run.target]
+    for row, ready in zip(cases.rows, made, strict=True):
+        answer = model.answer(row, ready)
+        p = answer.probabilities[run.target]
         out.append(
             {
                 "method": entrant.name,
@@ -175,10 +252,10 @@ def answer_rows(
                 "case": row.case,
                 "patient": row.patient,
                 "site": row.site or "",
-                "truth": row.targets.get(run.target, ""),
-                "decision": prediction.decisions[run.target],
+                "truth": row.targets[run.target],
+                "decision": answer.decisions[run.target],
                 **{f"p_{c}": p[c] for c in run.classes},
-                **{f"prior_{c}": prior[c] for c in run.classes},
+                **{f"prior_{c}": share for c, share in zip(run.classes, model.prior, strict=True)},
             }
         )
     return pd.DataFrame(out)
@@ -192,6 +269,7 @@ def score(answers: pd.DataFrame, classes: Sequence[str], *, seed: int = 0) -> li
 
     Probabilities enter the Brier score as they are; the AUC ranks by `p / prior`, so that folds whose training
     shares differ can be pooled: otherwise a method that knows nothing but the training share scores below chance.
+    `prior` is what the model itself put in: dividing by shares that are not in `p` would let a split be guessed.
 
     Returns:
         One row an entrant: `method`, `control`, `n`, and for each of `SCORES` an `Interval`.
@@ -210,7 +288,11 @@ def score(answers: pd.DataFrame, classes: Sequence[str], *, seed: int = 0) -> li
         decided = np.array([classes.index(c) for c in mine["decision"]])
         patients = list(mine["patient"])
         scores = class_scores(truth, p, decided, patients, seed=seed)
-        row: dict[str, Any] = {"method": name, "control": bool(mine["control"].iloc[0]), "n": len(mine)}
+        row: dict[str, Any] = {
+            "method": name,
+            "control": bool(mine["control"].iloc[0]),
+            "n": mine["case"].nunique(),
+        }
         auc = _auc(truth, q / q.sum(axis=1, keepdims=True), decided, patients, seed)
         out.append(row | {s: scores[s] for s in SCORES} | {"auc": auc})
     return out
@@ -231,9 +313,16 @@ def print_scores(table: Sequence[Mapping[str, Any]]) -> None:
     for i, row in enumerate(table):
         if row["control"] and (i == 0 or not table[i - 1]["control"]):
             shown.add_row("controls:", style="dim")
-        cells = [f"{row[s].value:.2f} ({row[s].low:.2f} to {row[s].high:.2f})" for s in SCORES]
+        cells = [_cell(row[s]) for s in SCORES]
         shown.add_row(("  " if row["control"] else "") + str(row["method"]), str(row["n"]), *cells)
     Console(width=None if sys.stdout.isatty() else 160).print(shown)
+
+
+def _cell(score: Interval) -> str:
+    if math.isnan(score.value):
+        return f"not known: {score.reason}"
+    bounds = "bounds not known" if math.isnan(score.low) else f"{score.low:.2f} to {score.high:.2f}"
+    return f"{score.value:.2f} ({bounds})"
 
 
 def plain_scores(table: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

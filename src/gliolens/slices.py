@@ -40,9 +40,11 @@ class SliceDraw(Sampler[int]):
         per_patient: random slices of each patient; 0 takes all. A patient with fewer gives some twice.
         repeat_rare: draw rarer classes more often, until patients of all classes are equally many (to a whole
             number of times).
+        seed: of the draws; each epoch has its own, so that a restarted training draws what it would have drawn.
     """
 
-    def __init__(self, slices: PatientSlices, per_patient: int, repeat_rare: bool) -> None:
+    def __init__(self, slices: PatientSlices, per_patient: int, repeat_rare: bool, seed: int = 0) -> None:
+        self.seed, self.epoch = seed, 0
         of_patient: dict[int, list[int]] = {}
         for index, (i, _) in enumerate(slices.where):
             of_patient.setdefault(i, []).append(index)
@@ -59,15 +61,20 @@ class SliceDraw(Sampler[int]):
     def _times(counts: np.ndarray, mine: int, repeat_rare: bool) -> int:
         return round(counts.max() / counts[mine]) if repeat_rare else 1
 
+    def set_epoch(self, epoch: int) -> None:
+        """Say which epoch comes; Lightning does."""
+        self.epoch = epoch
+
     def __len__(self) -> int:
         return sum(wanted for _, wanted in self.plan)
 
     def __iter__(self) -> Iterator[int]:
+        dice = torch.Generator().manual_seed(self.seed * 100_003 + self.epoch)
         chosen: list[int] = []
         for indices, wanted in self.plan:
             pool = indices * -(-wanted // len(indices))
-            chosen += [pool[j] for j in torch.randperm(len(pool))[:wanted].tolist()]
-        return iter([chosen[j] for j in torch.randperm(len(chosen)).tolist()])
+            chosen += [pool[j] for j in torch.randperm(len(pool), generator=dice)[:wanted].tolist()]
+        return iter([chosen[j] for j in torch.randperm(len(chosen), generator=dice).tolist()])
 
 
 @torch.no_grad()
@@ -92,4 +99,4 @@ def mean_over_slices(
     )
     z = torch.from_numpy(features.astype(np.float32)).to(device).expand(len(image), -1)
     q = [torch.softmax(net(a, b), dim=1) for a, b in zip(image.split(at_once), z.split(at_once), strict=True)]
-    return np.asarray(torch.cat(q).double().mean(dim=0).cpu().numpy())
+    return np.asarray(torch.cat(q).cpu().double().mean(dim=0).numpy())

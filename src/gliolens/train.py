@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from gliolens.about import software
+from gliolens.case import CaseRow
 from gliolens.cohorts.splits import Split, holdout, read_split, write_split
 from gliolens.errors import CohortError
 from gliolens.io.store import file_hash, read_json, write_json, write_text
@@ -16,7 +17,16 @@ from gliolens.io.tables import read_cohort
 from gliolens.loader import Cases
 from gliolens.method import Run
 from gliolens.progress import Counter, say
-from gliolens.protocol import Entrant, compete, controls, plain_scores, score, settings_match, usable_cases
+from gliolens.protocol import (
+    Entrant,
+    compete,
+    controls,
+    entrant_of,
+    plain_scores,
+    score,
+    settings_match,
+    usable_cases,
+)
 from gliolens.report.curves import write_curves
 
 
@@ -68,19 +78,43 @@ def train(
         "split": None if split is None else file_hash(split),
     }  # fmt: skip
     settings_match(out / "run.json", settings)
+    entrants = (entrant_of(method, config), *controls())
+    cache = out / "cache"
     found = usable_cases(
-        rows, target=target, series=config.series, cache=out / "cache", tick=Counter("checking cases")
+        rows,
+        target=target,
+        series=config.series,
+        entrants=entrants,
+        cache=cache,
+        tick=Counter("checking cases"),
     )
-    division = read_split(split, rows) if split else holdout(found.cases.rows, target, seed=seed)
+    division = division_of(split, rows, found.cases, target) or holdout(found.cases.rows, target, seed=seed)
     write_split(out / "splits.json", division)
-    entrants = (Entrant(method, method, config), *controls()) if method != "controls" else controls()
-    answers = _compete_once(
-        entrants, found.cases, division, Run(target, found.classes, out, out / "cache", seed)
-    )
+    answers = _compete_once(entrants, found.cases, division, Run(target, found.classes, out, cache, seed))
     table = score(answers, found.classes, seed=seed)
     describe_run(out, settings, cohort, found.cases.only(division.folds[0].train), found.classes)
     write_results(out, answers, table, found.failures)
     return Outcome(out, table, found.failures)
+
+
+def division_of(split: Path | None, rows: Sequence[CaseRow], cases: Cases, target: str) -> Split | None:
+    """Read a stored split and say which usable cases it does not know; None where none was given.
+
+    Raises:
+        CohortError: it was made for another target.
+    """
+    if split is None:
+        return None
+    division = read_split(split, rows)
+    if division.target != target:
+        raise CohortError(
+            f"{split} is stratified by {division.target}, not {target}; make one with gliolens cohort split"
+        )
+    known = {case for fold in division.folds for case in (*fold.train, *fold.test)}
+    unknown = [row.case for row in cases.rows if row.case not in known]
+    if unknown:
+        say(f"{len(unknown)} usable cases are in no fold of {split} and are left out")
+    return division
 
 
 def _compete_once(entrants: Sequence[Entrant], cases: Cases, split: Split, run: Run) -> pd.DataFrame:
@@ -88,12 +122,15 @@ def _compete_once(entrants: Sequence[Entrant], cases: Cases, split: Split, run: 
     sides = cases.only(fold.train), cases.only(fold.test)
     answers = []
     for entrant in entrants:
-        kept = run.folder / ("controls" if entrant.is_control else "model")
-        kept = kept / entrant.folder if entrant.is_control else kept
         folder = run.folder / "training" / entrant.folder
         mine = Run(run.target, run.classes, folder, run.cache, run.seed)
-        answers.append(compete(entrant, *sides, mine, keep_model=kept))
+        answers.append(compete(entrant, *sides, mine, keep_model=model_folder(run.folder, entrant)))
     return pd.concat(answers, ignore_index=True)
+
+
+def model_folder(run: Path, entrant: Entrant) -> Path:
+    """Where a run keeps the fitted model of an entrant."""
+    return run / "controls" / entrant.folder if entrant.is_control else run / "model"
 
 
 def describe_run(
@@ -127,6 +164,7 @@ def write_results(
     write_json(folder / "metrics.json", {"scores": plain})
     write_text(folder / "results.csv", pd.DataFrame(plain).to_csv(index=False))
     write_curves(folder / "figures", answers)
+    (folder / "failures.json").unlink(missing_ok=True)  # of an earlier call
     if failures:
         write_json(folder / "failures.json", failures)
         say(f"{len(failures)} cases were refused: see {folder / 'failures.json'}")

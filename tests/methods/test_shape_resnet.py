@@ -14,6 +14,7 @@ from gliolens.errors import CaseError, ConfigError, ModelError
 from gliolens.methods.shape_resnet import Config, Model, augment, load, prepare
 from gliolens.nn.resnet import ShapeResNet
 from gliolens.radiomics.shape import FEATURES
+from gliolens.slices import mean_over_slices
 from gliolens.stats.scaling import Scaling
 
 STILL = replace(Config(), flip=0.0, shift=0, rotate=0.0, noise=0.0, zoom=0.0)
@@ -167,6 +168,23 @@ def test_the_map_lies_on_the_tumours_slices(case):
     first = np.flatnonzero(case.region("whole").any(axis=(0, 1)))[0]
     assert first <= round(z) <= first + 3
     assert 0 <= heat.voxels.min() <= heat.voxels.max() <= 1
+
+
+def test_the_papers_answer_is_the_balanced_one(case):
+    """It repeats the rarer class and puts no shares back; ranking divides by what the model says it put in."""
+    paper = replace(Config.preset("paper").scaled("demo"), series=tuple(case.series))
+    model = replace(untrained(paper), prior=(0.5, 0.5))
+    ready = prepare(case, paper)
+    q = mean_over_slices(model.net, ready["slices"], model.scaling(ready["shape"][None])[0])
+    assert list(model.predict(case).probabilities["grade"].values()) == pytest.approx(q.tolist(), abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"epochs": 0}, {"batch": 1}, {"series": ()}, {"pixel_mm": 0.0}, {"slices": -1}]
+)
+def test_settings_that_mean_nothing_are_refused(wrong):
+    with pytest.raises(ConfigError):
+        Config(**wrong)
 
 
 def test_saved_and_loaded_it_answers_the_same(case, tmp_path):

@@ -164,7 +164,7 @@ def test_style_loads_nothing(write, tmp_path):
 def test_notice_stands_at_head_and_foot(write):
     text = write(make_case()).text
     assert text.count(NOTICE) == 2
-    assert "Research use only" in NOTICE
+    assert "research use only" in NOTICE
     assert text.index(NOTICE) < text.index("Answers at a glance")
     assert text.endswith(NOTICE)
 

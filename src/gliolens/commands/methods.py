@@ -82,7 +82,12 @@ def _default(method: Any, words: Sequence[str]) -> Any:
     settings = method.Config.preset(found.preset).scaled(found.scale)
     if found.config is None:
         return settings
-    return changed(settings, read_json(found.config)["settings"]["config"])
+    given = read_json(found.config).get("settings", {}).get("config")
+    if given is None:
+        raise ConfigError(
+            f"{found.config} holds no settings of a method; give the run.json of a training run"
+        )
+    return changed(settings, given)
 
 
 def evaluate(

@@ -26,10 +26,10 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def whole_folder(path: Path) -> Iterator[Path]:
+def whole_folder(path: Path, *, keep: bool = False) -> Iterator[Path]:
     """Give a temporary folder beside `path`, and rename it to `path` once the block ends without an error.
 
-    A folder that is already there is replaced.
+    A folder that is already there is replaced, or kept where `keep` says that one is as good as the other.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".unfinished-{os.getpid()}-{path.name}")
@@ -37,6 +37,8 @@ def whole_folder(path: Path) -> Iterator[Path]:
     unfinished.mkdir()
     try:
         yield unfinished
+        if keep and path.is_dir():  # another process was faster
+            return
         if path.exists():
             shutil.rmtree(path)
         unfinished.rename(path)

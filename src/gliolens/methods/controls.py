@@ -20,7 +20,7 @@ Seconds for hundreds of cases once the masks are read. On UCSF-PDGM, age alone g
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final, Literal, Self
@@ -33,6 +33,7 @@ from gliolens.errors import CaseError, ModelError
 from gliolens.io.store import read_json, write_json
 from gliolens.loader import Arrays, Cases
 from gliolens.method import Run
+from gliolens.progress import Tick
 from gliolens.radiomics.shape import FEATURES, shape_features
 from gliolens.stats.priors import with_prior
 from gliolens.stats.scaling import Scaling
@@ -47,8 +48,8 @@ KINDS: Final[Mapping[Kind, str]] = {
 }
 """Every control and its title; a table of scores must show them all."""
 
-MEASURE: Final = "controls 1"
-"""Name of `measure` in the cache of what was decoded; raised whenever it would give other numbers."""
+VERSION: Final = 1
+"""Raised whenever the same cases would give other numbers."""
 
 
 @dataclass(frozen=True)
@@ -113,13 +114,18 @@ class Model:
     bias: tuple[float, ...]
     prior: tuple[float, ...]
 
+    def answer(self, row: CaseRow, ready: Arrays) -> Prediction:
+        """Answer one case from its row of the cohort table and the measures of its tumour."""
+        return self.answer_from(row.case, {**_by_name(ready["tumour"]), **_of_row(row)})
+
     def predict(self, case: Case) -> Prediction:
         """Answer one case from its covariates, site or tumour mask."""
-        known = _of_case(case) if _needs_mask(self.kind) else {}
-        known |= {**case.covariates, **({"site": case.site} if case.site else {})}
-        return self.answer(case.id, known)
+        known = _by_name(measure(case)["tumour"]) if _needs_mask(self.kind) else {}
+        return self.answer_from(
+            case.id, known | {**case.covariates, **({"site": case.site} if case.site else {})}
+        )
 
-    def answer(self, case: str, known: Mapping[str, float | str]) -> Prediction:
+    def answer_from(self, case: str, known: Mapping[str, float | str]) -> Prediction:
         """Answer from named features; what is absent counts as unknown."""
         z = self.scaling(np.array([self.features.vector(known)]))[0]
         logits = np.array(self.weights) @ z + self.bias
@@ -128,7 +134,7 @@ class Model:
         p = with_prior(q[None], np.array(self.prior))[0]
         return Prediction(
             case=case,
-            method=f"controls: {KINDS[self.kind]}",
+            method=f"control: {KINDS[self.kind]}",
             probabilities={self.target: dict(zip(self.classes, p.tolist(), strict=True))},
             decisions={self.target: self.classes[int(q.argmax())]},
         )
@@ -162,7 +168,8 @@ def load(folder: Path) -> Model:
 
 def fit(cases: Cases, config: Config, run: Run) -> Model:
     """Fit a control to cases whose target is known."""
-    known = _known(cases, config.kind, run.cache)
+    made = ready(cases, config, run.cache)
+    known = [{**_by_name(m["tumour"]), **_of_row(row)} for m, row in zip(made, cases.rows, strict=True)]
     features = _features(known, config.kind)
     x = np.array([features.vector(k) for k in known])
     y = np.array([run.classes.index(c) for c in cases.classes(run.target)])
@@ -197,20 +204,14 @@ def _needs_mask(kind: Kind) -> bool:
     return kind in ("volume", "shape", "permuted")
 
 
-def _known(cases: Cases, kind: Kind, cache: Path) -> list[dict[str, float | str]]:
-    measured: list[dict[str, float | str]] = [{} for _ in cases.rows]
-    if _needs_mask(kind):
-        measured = [_by_name(arrays["tumour"]) for arrays in cases.prepared(measure, MEASURE, cache)]
-    return [{**m, **_of_row(row)} for m, row in zip(measured, cases.rows, strict=True)]
+def ready(cases: Cases, config: Config, cache: Path, tick: Tick | None = None) -> Sequence[Arrays]:
+    """The measures of each tumour; see `measure`."""
+    return cases.prepared(measure, f"controls {VERSION}", cache, tick)
 
 
 def _of_row(row: CaseRow) -> dict[str, float | str]:
     values = {"age": row.age, "sex": row.sex, "site": row.site}
     return {k: v for k, v in values.items() if v is not None}
-
-
-def _of_case(case: Case) -> dict[str, float | str]:
-    return _by_name(measure(case)["tumour"])
 
 
 def _by_name(tumour: np.ndarray) -> dict[str, float | str]:

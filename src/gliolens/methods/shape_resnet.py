@@ -14,11 +14,10 @@ Every difference and guess is listed in docs/methods/shape-resnet.md.
 
     gliolens train shape-resnet cohort.csv --target idh --preset sound -o RUN
 
-Needs a tumour mask. `sound` takes about two minutes a fold of 40 patients on 2 cores and 2 GB; see docs/results.md
-for scores beside the controls.
+Needs a tumour mask. See docs/results.md for time and scores beside the controls.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Literal, Self
@@ -32,7 +31,7 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 from torch.utils.data import DataLoader
 
-from gliolens.case import Case, Prediction, Volume
+from gliolens.case import Case, CaseRow, Prediction, Volume
 from gliolens.cohorts.splits import holdout
 from gliolens.errors import ConfigError, ModelError
 from gliolens.explain import OneInput, gradcam, share_of_most, stacked
@@ -43,7 +42,7 @@ from gliolens.loop import EachEpoch, forget, train
 from gliolens.method import Run, changed
 from gliolens.nn.resnet import ShapeResNet
 from gliolens.preprocess import brain_of, cut, normalised, slice_grid, tumour_of
-from gliolens.progress import Counter
+from gliolens.progress import Counter, Tick
 from gliolens.radiomics.shape import FEATURES, shape_features
 from gliolens.slices import PatientSlices, SliceDraw, mean_over_slices
 from gliolens.stats.priors import with_prior
@@ -101,6 +100,14 @@ class Config:
     noise: float = 0.01
     zoom: float = 0.2
 
+    def __post_init__(self) -> None:
+        least = {"pixels": 32, "epochs": 1, "batch": 2, "slices": 0, "shift": 0}
+        for name, low in least.items():
+            if getattr(self, name) < low:
+                raise ConfigError(f"{name} is {getattr(self, name)}; expected {low} or more")
+        if not self.series or min(self.pixel_mm, self.rate) <= 0:
+            raise ConfigError("a slice needs at least one series, and pixel_mm and rate above 0")
+
     @classmethod
     def preset(cls, name: str) -> Self:
         """`paper`: as published. `sound`: its quirks mended.
@@ -151,9 +158,12 @@ def prepare(case: Case, config: Config) -> dict[str, np.ndarray]:
     }
 
 
-def _recipe(config: Config) -> str:
-    return f"shape-resnet {VERSION} " + content_hash(
-        [config.series, config.pixels, config.pixel_mm, config.min_mm2]
+def ready(cases: Cases, config: Config, cache: Path, tick: Tick | None = None) -> Sequence[Arrays]:
+    """Slices and shape of each case; see `prepare`."""
+    cases = replace(cases, series=config.series, need_mask=True)
+    seen = [VERSION, config.series, config.pixels, config.pixel_mm, config.min_mm2]
+    return cases.prepared(
+        lambda case: prepare(case, config), f"shape-resnet {content_hash(seen)}", cache, tick
     )
 
 
@@ -206,7 +216,10 @@ class _Task(L.LightningModule):
 
     def training_step(self, batch: list[Tensor], _: int) -> Tensor:
         image, shape, truth = batch
-        image = augment(image, (truth == self.rarest).float(), self.settings)
+        with torch.autocast(
+            image.device.type, enabled=False
+        ):  # in bfloat16 a grid is off by an eighth of a pixel
+            image = augment(image, (truth == self.rarest).float(), self.settings)
         logits = self.net(image.contiguous(memory_format=torch.channels_last), shape)
         return F.cross_entropy(logits.float(), truth, weight=self.weights.to(truth.device))
 
@@ -219,7 +232,7 @@ class _Task(L.LightningModule):
 class _Held:
     """Patients of the inner fold, on which the number of epochs is chosen."""
 
-    prepared: list[Arrays]
+    prepared: Sequence[Arrays]
     truth: np.ndarray
     losses: list[float] = field(default_factory=list)
 
@@ -238,23 +251,22 @@ def fit(cases: Cases, config: Config, run: Run) -> "Model":
         CaseError: a case cannot be read or holds no tumour.
         CohortError: `choose_epochs` and too few patients of a class for an inner fold.
     """
-    L.seed_everything(run.seed, verbose=False)
-    cases = replace(cases, series=config.series, need_mask=True)
-    prepared = cases.prepared(
-        lambda case: prepare(case, config), _recipe(config), run.cache, Counter("reading cases")
-    )
+    prepared = ready(cases, config, run.cache, Counter("reading cases"))
     epochs = _choose_epochs(cases, prepared, config, run) if config.choose_epochs else config.epochs
     folder = run.folder / "final"
-    net, scaling, prior = _train(cases, prepared, config, run, epochs=epochs, folder=folder)
+    net, scaling, shares = _train(cases, prepared, config, run, epochs=epochs, folder=folder)
     forget(folder)
-    return Model(run.target, run.classes, config, net.eval(), scaling, tuple(prior.tolist()), epochs)
+    equal = [1 / len(shares)] * len(shares)
+    prior = equal if config.repeat_rare else shares.tolist()  # repeated, the paper keeps its balanced answer
+    return Model(run.target, run.classes, config, net.eval(), scaling, tuple(prior), epochs)
 
 
 def _train(
-    cases: Cases, prepared: list[Arrays], config: Config, run: Run, *, epochs: int, folder: Path,
+    cases: Cases, prepared: Sequence[Arrays], config: Config, run: Run, *, epochs: int, folder: Path,
     held: _Held | None = None,
 ) -> tuple[ShapeResNet, Scaling, np.ndarray]:  # fmt: skip
     """Network, scaling and class shares after `epochs`; `held` patients are scored after each."""
+    L.seed_everything(run.seed + (held is None), verbose=False)
     classes = np.array([run.classes.index(c) for c in cases.classes(run.target)])
     counts = np.bincount(classes, minlength=len(run.classes))
     shapes = np.stack([a["shape"] for a in prepared])
@@ -263,16 +275,16 @@ def _train(
     weights = np.ones(len(counts)) if config.repeat_rare else balanced
     net = ShapeResNet(len(config.series), len(run.classes), shapes=len(FEATURES), depth=config.depth)
     slices = PatientSlices(prepared, scaling(shapes), classes)
-    draw = SliceDraw(slices, config.slices, config.repeat_rare)
+    draw = SliceDraw(slices, config.slices, config.repeat_rare, run.seed)
     batches = DataLoader(slices, config.batch, sampler=draw, drop_last=len(draw) > config.batch)
     task = _Task(net, weights, int(counts.argmin()), config)
     callbacks = [EachEpoch(lambda: held.loss(net, scaling), held.losses)] if held else []
     label = f"{'choosing epochs' if held else 'training'} on {len(prepared)} patients, epochs"
-    train(task, batches, epochs=epochs, folder=folder, label=label, callbacks=callbacks)
+    train(task, batches, epochs=epochs, folder=folder, label=label, seed=run.seed, callbacks=callbacks)
     return net, scaling, counts / counts.sum()
 
 
-def _choose_epochs(cases: Cases, prepared: list[Arrays], config: Config, run: Run) -> int:
+def _choose_epochs(cases: Cases, prepared: Sequence[Arrays], config: Config, run: Run) -> int:
     """Train on three quarters of the training patients and take the epoch that serves the others best."""
     chosen = run.folder / "epochs.json"
     if chosen.is_file():
@@ -307,25 +319,31 @@ class Model:
     prior: tuple[float, ...]
     epochs: int
 
-    def predict(self, case: Case) -> Prediction:
+    def answer(self, row: CaseRow, ready: Arrays) -> Prediction:
         """Answer one case: class shares of the training put back, decision by the balanced posterior."""
-        ready = prepare(case, self.config)
         z = self.scaling(ready["shape"][None])[0]
         q = mean_over_slices(self.net, ready["slices"], z)
-        p = q if self.config.repeat_rare else with_prior(q[None], np.array(self.prior))[0]
+        p = with_prior(q[None], np.array(self.prior))[0]
         return Prediction(
-            case=case.id,
+            case=row.case,
             method="shape-resnet",
             probabilities={self.target: dict(zip(self.classes, p.tolist(), strict=True))},
             decisions={self.target: self.classes[int(q.argmax())]},
-            evidence=self._evidence(ready["slices"], z, int(q.argmax())),
         )
+
+    def predict(self, case: Case) -> Prediction:
+        """Answer one case, and say what slices and shape add to the answer."""
+        made = prepare(case, self.config)
+        answer = self.answer(CaseRow(case.id, case.patient), made)
+        decided = self.classes.index(answer.decisions[self.target])
+        z = self.scaling(made["shape"][None])[0]
+        return replace(answer, evidence=self._evidence(made["slices"], z, decided))
 
     @torch.no_grad()
     def _evidence(self, slices: np.ndarray, z: np.ndarray, decided: int) -> dict[str, float]:
         """What image and each shape feature add to the logit of the decision over the mean of the others."""
         image = torch.from_numpy(slices.astype(np.float32))
-        neck = self.net.backbone.eval()(image).mean(dim=0).numpy()
+        neck = torch.cat([self.net.backbone.eval()(x) for x in image.split(32)]).mean(dim=0).numpy()
         weights = self.net.head.weight.numpy().astype(np.float64)
         others = np.delete(weights, decided, axis=0).mean(axis=0)
         parts = (weights[decided] - others) * np.concatenate([neck, z])
@@ -353,17 +371,10 @@ class Model:
         with whole_file(weights) as unfinished:
             save_file({k: v.contiguous() for k, v in self.net.state_dict().items()}, unfinished)
         card = {
-            "method": "shape-resnet",
-            "version": VERSION,
-            "target": self.target,
-            "classes": self.classes,
-            "series": self.config.series,
-            "config": asdict(self.config),
-            "scaling": asdict(self.scaling),
-            "prior": self.prior,
-            "epochs": self.epochs,
-            "sha256": file_hash(weights),
-        }
+            "method": "shape-resnet", "version": VERSION, "target": self.target, "classes": self.classes,
+            "series": self.config.series, "config": asdict(self.config), "scaling": asdict(self.scaling),
+            "prior": self.prior, "epochs": self.epochs, "sha256": file_hash(weights),
+        }  # fmt: skip
         write_json(folder / "card.json", card)
 
 
@@ -375,10 +386,8 @@ def load(folder: Path) -> Model:
     """
     card = read_json(folder / "card.json")
     if card.get("method") != "shape-resnet" or card.get("version") != VERSION:
-        raise ModelError(
-            f"{folder}: found {card.get('method')} version {card.get('version')}, expected shape-resnet version "
-            f"{VERSION}; train again with this release"
-        )
+        found = f"{card.get('method')} version {card.get('version')}"
+        raise ModelError(f"{folder}: found {found}, expected shape-resnet version {VERSION}; train it again")
     weights = folder / "weights.safetensors"
     if not weights.is_file() or file_hash(weights) != card["sha256"]:
         raise ModelError(f"{weights}: missing, or not the file its card describes; copy the whole run again")
