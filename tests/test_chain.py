@@ -78,7 +78,7 @@ def test_the_same_run_again_changes_nothing_and_other_settings_are_refused(place
     before = (run / "predictions.csv").read_bytes()
     assert main(words) == 0
     assert (run / "predictions.csv").read_bytes() == before
-    assert main([*words, "--seed", "1"]) == 4
+    assert main([*words, "--seed", "1"]) == 2
     assert "another seed" in capsys.readouterr().err
 
 
@@ -232,6 +232,9 @@ def test_predict_knows_a_trained_patient_by_the_names_of_the_files(place, tmp_pa
     assert main(["predict", str(tmp_path / "someone else"), "-o", str(out), "--run", str(place / "run")]) == 0
     page = (out / "someone else" / "report.html").read_text(encoding="utf-8")
     assert f"Files are named {case}, as a patient of the training set" in page
+    told = read(out / "someone else" / "prediction.json")["predictions"][0]
+    assert any("training set" in caution for caution in told["cautions"])
+    assert {s["name"] for s in told["auc_on_patients_held_out"]} == {"shape-resnet", *KINDS.values()}
 
 
 def test_predict_refuses_a_case_without_a_series_the_run_needs(place, tmp_path, capsys):
@@ -246,7 +249,7 @@ def test_predict_refuses_a_case_without_a_series_the_run_needs(place, tmp_path, 
 
 def test_predict_refuses_a_folder_that_is_no_run(place, tmp_path, capsys):
     words = ["predict", str(place / "cohort" / "SIM-0001"), "-o", str(tmp_path), "--run", str(place)]
-    assert main(words) == 4
+    assert main(words) == 1
     assert "no finished run" in capsys.readouterr().err
 
 

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import nibabel as nib
@@ -80,6 +81,8 @@ def test_train_lists_methods_and_a_methods_flags_read_like_the_paper(capsys):
             "paper and sound",
         ),
         (["cohort", "index"], "nothing to index"),
+        (["train"], "train which method"),
+        (["demo", "-n", "3"], "24 patients or more"),
         (["predict", "-o", "out"], "no case"),
     ],
 )
@@ -301,6 +304,65 @@ def test_files_may_be_named_one_by_one(case, tmp_path):
     words += ["--mask", str(case / "seg.nii.gz"), "--id", "named", "-o", str(tmp_path / "out")]
     assert main(["predict", *words]) == 0
     assert (tmp_path / "out" / "named" / "report.html").is_file()
+
+
+def test_predict_never_writes_over_the_scans(phantom, tmp_path, capsys):
+    """It replaces a case's folder: named so that this is the folder of the scans, it would delete them."""
+    shutil.copytree(phantom, tmp_path / "cohort")
+    before = sorted(p.name for p in (tmp_path / "cohort").rglob("*.nii.gz"))
+    for words in ([str(tmp_path / "cohort" / "SIM-0001")], [str(tmp_path / "cohort" / "cohort.csv")]):
+        assert main(["predict", *words, "-o", str(tmp_path / "cohort")]) == 4
+        assert "write somewhere else with -o" in capsys.readouterr().err
+    assert sorted(p.name for p in (tmp_path / "cohort").rglob("*.nii.gz")) == before
+
+
+def test_a_prediction_may_be_made_again(case, tmp_path):
+    assert main(["predict", str(case), "-o", str(tmp_path / "out")]) == 0
+    assert main(["predict", str(case), "-o", str(tmp_path / "out")]) == 0
+
+
+def test_tables_splits_and_cohorts_are_not_replaced(phantom, tmp_path, capsys):
+    table = str(phantom / "cohort.csv")
+    split = [
+        "cohort",
+        "split",
+        table,
+        "--target",
+        "grade",
+        "--folds",
+        "2",
+        "-o",
+        str(tmp_path / "splits.json"),
+    ]
+    labels = tmp_path / "labels.csv"
+    labels.write_text("ID,IDH\nSIM-0001,wildtype\n")
+    index = ["cohort", "index", "--labels", str(labels), "-o", str(tmp_path / "cohort.csv")]
+    made = ["cohort", "phantom", "-n", "1", "--spacing-mm", "6", "-o", str(tmp_path / "ph")]
+    for words, file in ((index, "cohort.csv"), (made, "ph/cohort.csv")):
+        assert main(words) == 0
+        before = (tmp_path / file).read_bytes()
+        assert main(words) == 2
+        assert "is there already" in capsys.readouterr().err
+        assert (tmp_path / file).read_bytes() == before
+    (tmp_path / "splits.json").write_text("mine")
+    assert main(split) == 2
+
+
+def test_a_place_that_cannot_be_written_to_is_no_traceback(case, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    assert main(["predict", str(case), "-o", str(tmp_path / "file")]) == 1
+    assert "choose another -o" in capsys.readouterr().err
+
+
+def test_a_table_of_semicolons_says_so(tmp_path, capsys):
+    (tmp_path / "cohort.csv").write_text("case;patient\n1;1\n")
+    assert main(["cohort", "check", str(tmp_path / "cohort.csv")]) == 4
+    assert "semicolons" in capsys.readouterr().err
+
+
+def test_the_version(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out.strip() == version("gliolens")
 
 
 def test_one_bad_case_does_not_stop_the_others(phantom, tmp_path, capsys):

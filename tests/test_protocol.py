@@ -10,7 +10,7 @@ import pytest
 
 from gliolens import protocol
 from gliolens.case import CaseRow, Prediction
-from gliolens.errors import CohortError
+from gliolens.errors import CohortError, ConfigError
 from gliolens.loader import Cases
 from gliolens.method import Run
 from gliolens.methods.controls import KINDS
@@ -23,7 +23,7 @@ from gliolens.protocol import (
     plain_scores,
     read_answers,
     score,
-    settings_match,
+    check_settings,
 )
 
 CLASSES = ("wildtype", "mutant")
@@ -236,7 +236,9 @@ def test_the_controls_as_a_method_keeps_its_own_title():
 
 def test_a_folder_with_other_settings_is_refused(tmp_path):
     path = tmp_path / "run.json"
-    assert settings_match(path, {"seed": 0, "series": ("t1", "t2")}) is False
-    assert settings_match(path, {"seed": 0, "series": ("t1", "t2")}) is True
-    with pytest.raises(CohortError, match="another seed"):
-        settings_match(path, {"seed": 1, "series": ("t1", "t2")})
+    check_settings(path, {"seed": 0, "series": ("t1", "t2")})
+    assert not path.exists()  # a start that fails must not stand in the way of its own correction
+    path.write_text('{"settings": {"seed": 0, "series": ["t1", "t2"]}}')
+    check_settings(path, {"seed": 0, "series": ("t1", "t2")})
+    with pytest.raises(ConfigError, match="another seed"):
+        check_settings(path, {"seed": 1, "series": ("t1", "t2")})

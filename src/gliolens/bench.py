@@ -18,11 +18,11 @@ from gliolens.progress import Counter, say
 from gliolens.protocol import (
     SCORES,
     Entrant,
+    check_settings,
     common_series,
     compete,
     controls,
     score,
-    settings_match,
     usable_cases,
 )
 from gliolens.report.curves import read_curves
@@ -68,11 +68,12 @@ def bench(
     series = tuple(series) or common_series(rows, target)
     entrants = (*_entrants(methods, preset, scale, series), *controls())
     settings = {
-        "target": target, "series": series, "preset": preset, "scale": scale, "folds": folds, "seed": seed,
+        "target": target, "series": series, "preset": preset, "scale": scale, "seed": seed,
+        "folds": folds if split is None else None,
         "cohort": file_hash(cohort), "split": None if split is None else file_hash(split),
         "methods": {e.name: asdict(e.config) for e in entrants},
     }  # fmt: skip
-    settings_match(out / "bench.json", settings)
+    check_settings(out / "bench.json", settings)
     cache = out / "cache"
     found = usable_cases(
         rows, target=target, series=series, entrants=entrants, cache=cache, tick=Counter("checking cases")
@@ -126,7 +127,12 @@ def _write_page(
         "Intervals: 95 % over answers pooled from all folds; DeLong for the AUC (bootstrap where a patient has several "
         "cases or there are more than two classes), 2,000 bootstrap draws of patients within each class for the rest.",
     ]
-    told = {**settings, "series": ", ".join(settings["series"]), "split": settings["split"] or "made here"}
+    told = {
+        **settings,
+        "folds": settings["folds"] or "those of the split",
+        "series": ", ".join(settings["series"]),
+        "split": settings["split"] or "made here",
+    }
     provenance = {k: str(v) for k, v in {**told, **software()}.items() if k != "methods"}
     write_bench_report(
         out / "bench.html",

@@ -7,6 +7,7 @@ Exit codes: 0 done; 1 failed; 2 wrong usage or configuration; 3 some cases faile
 import sys
 from collections.abc import Mapping, Sequence
 from importlib import import_module
+from importlib.metadata import version
 from typing import Final
 
 from gliolens.errors import ConfigError, GlioLensError
@@ -43,9 +44,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except PermissionError as error:
         print(f"gliolens: {error.filename}: {error.strerror}; choose another place with -o", file=sys.stderr)
         return 1
-    except (FileExistsError, NotADirectoryError) as error:
+    except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
         print(
-            f"gliolens: {error.filename} is a file where a folder is needed; choose another -o",
+            f"gliolens: {error.filename}: a file where a folder is needed, or the reverse; choose another -o",
             file=sys.stderr,
         )
         return 1
@@ -75,6 +76,9 @@ def _find_verb(words: list[str]) -> str | None:
     if not words or words[0] in asks_help:
         print(_overview(VERBS))
         return None
+    if words == ["--version"]:
+        print(version("gliolens"))
+        return None
     for verb in VERBS:
         if words[: len(verb.split())] == verb.split():
             return verb if verb != "train" or _names_method(words[1:]) else None
@@ -89,7 +93,9 @@ def _names_method(words: list[str]) -> bool:
     """Whether `train` is followed by a method; says which there are where only help was asked for."""
     from gliolens.registry import METHODS
 
-    if set(words[:1]) <= {"-h", "--help"}:
+    if not words:
+        raise ConfigError(f"train which method? There are {', '.join(METHODS)}")
+    if words[0] in ("-h", "--help"):
         print(
             f"usage: gliolens train METHOD cohort.csv --target T -o RUN\n\nMETHOD is one of {', '.join(METHODS)}"
         )

@@ -6,6 +6,7 @@ from gliolens.bench import bench
 from gliolens.cohorts.audit.check import check_cohort
 from gliolens.cohorts.phantom import PhantomConfig, write_phantom
 from gliolens.cohorts.splits import read_split
+from gliolens.errors import ConfigError
 from gliolens.infer import predict
 from gliolens.io.tables import read_cohort
 from gliolens.method import find_method
@@ -14,6 +15,7 @@ from gliolens.protocol import print_scores
 from gliolens.train import train
 
 TARGET = "grade"
+FEWEST = 24
 
 
 def demo(out: Path, *, n: int = 32, seed: int = 0) -> Path:
@@ -26,11 +28,14 @@ def demo(out: Path, *, n: int = 32, seed: int = 0) -> Path:
 
     Returns:
         Path of the report of a case that the method was not trained on.
+
+    Raises:
+        ConfigError: too few patients.
     """
+    if n < FEWEST:
+        raise ConfigError(f"the demo needs {FEWEST} patients or more for its three folds, not {n}")
     say(f"1 of 5: {n} simulated patients with a glioma")
-    table = write_phantom(
-        out / "cohort", n, seed=seed, config=PhantomConfig(spacing_mm=3.0), progress=Counter("simulating")
-    )
+    table = _simulated(out / "cohort", n, seed)
     rows = read_cohort(table)
     say("2 of 5: is this cohort fit for use?")
     say(check_cohort(rows, target=TARGET, progress=Counter("checking cases")).to_text())
@@ -43,4 +48,15 @@ def demo(out: Path, *, n: int = 32, seed: int = 0) -> Path:
     say("5 of 5: a patient it has not seen")
     unseen = read_split(out / "run" / "splits.json", rows).folds[0].test[0]
     row = next(row for row in rows if row.case == unseen)
-    return predict([row], out / "predictions", runs=[out / "run"]).reports[unseen]
+    note = "This patient is simulated, and so are those the run was trained on: the report shows what GlioLens does."
+    return predict([row], out / "predictions", runs=[out / "run"], notes=[note]).reports[unseen]
+
+
+def _simulated(folder: Path, n: int, seed: int) -> Path:
+    """The cohort of an earlier call that was stopped, or a new one."""
+    table = folder / "cohort.csv"
+    if table.is_file() and len(read_cohort(table)) == n:
+        return table
+    return write_phantom(
+        folder, n, seed=seed, config=PhantomConfig(spacing_mm=3.0), progress=Counter("simulating")
+    )

@@ -5,12 +5,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
 from gliolens.about import software
-from gliolens.case import Case, CaseRow, Prediction, Volume
+from gliolens.case import Case, CaseRow, Volume
 from gliolens.cohorts.layouts.registry import read_case_folder
 from gliolens.errors import CaseError, ConfigError
 from gliolens.io.nifti import write_volume
@@ -24,6 +24,9 @@ from gliolens.radiomics.shape import FEATURES, UNITS, shape_features
 from gliolens.report.page import VOLUME_TITLES, Answer, Measured, Score, write_case_report
 from gliolens.stats.intervals import Interval
 from gliolens.train import read_run
+
+WRITTEN: Final = frozenset({"labels.nii.gz", "prediction.json", "report.html", "heatmaps"})
+"""What `predict` writes for a case."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,9 @@ class Predicted:
     failures: Mapping[str, CaseError]
 
 
-def predict(rows: Sequence[CaseRow], out: Path, *, runs: Sequence[Path] = ()) -> Predicted:
+def predict(
+    rows: Sequence[CaseRow], out: Path, *, runs: Sequence[Path] = (), notes: Sequence[str] = ()
+) -> Predicted:
     """Answer cases and write `OUT/CASE/` for each: labels, `prediction.json`, `report.html`, `heatmaps/`.
 
     A case that fails leaves nothing behind and does not stop the others, beside which `OUT/failures.json` lists it.
@@ -63,6 +68,7 @@ def predict(rows: Sequence[CaseRow], out: Path, *, runs: Sequence[Path] = ()) ->
         rows: the cases; `rows_of` makes them from folders, tables or single files.
         out: where to write.
         runs: folders of trained runs, one a target. With none, the tumour is measured and nothing is predicted.
+        notes: sentences that every report shows.
 
     Raises:
         ConfigError: two runs answer one target, or two cases share an id.
@@ -79,7 +85,7 @@ def predict(rows: Sequence[CaseRow], out: Path, *, runs: Sequence[Path] = ()) ->
     tick, reports, failures = Counter("reading cases"), {}, {}
     for i, row in enumerate(rows):
         try:
-            reports[row.case] = _predict_case(row, out, trained)
+            reports[row.case] = _predict_case(row, out, trained, notes)
         except CaseError as error:
             failures[row.case] = error
         tick(i + 1, len(rows))
@@ -137,14 +143,17 @@ def _read_trained(folder: Path) -> TrainedRun:
     return TrainedRun(folder, about, read_json(folder / "metrics.json")["scores"], model)
 
 
-def _predict_case(row: CaseRow, out: Path, trained: Sequence[TrainedRun]) -> Path:
+def _predict_case(row: CaseRow, out: Path, trained: Sequence[TrainedRun], notes: Sequence[str]) -> Path:
     _check_name(row)
     case = read_case(row, need_mask=True)
     answers = [_answer(case, row, run) for run in trained]
+    for caution in dict.fromkeys(c for a in answers for c in a.cautions):
+        say(f"{row.case}: {caution}")
     measured = measure(case)
     folder = out / row.case
+    _check_place(row, folder)
     with whole_folder(folder) as unfinished:
-        _write_case(unfinished, case, measured, answers, _provenance(row, trained))
+        _write_case(unfinished, case, measured, answers, _provenance(row, trained), notes)
     return folder / "report.html"
 
 
@@ -158,6 +167,19 @@ def _check_name(row: CaseRow) -> None:
         )
 
 
+def _check_place(row: CaseRow, folder: Path) -> None:
+    """Refuse to write where something lies that an earlier prediction did not write: it may be the scans."""
+    strange = sorted({f.name for f in folder.iterdir()} - WRITTEN) if folder.is_dir() else []
+    if strange:
+        raise CaseError(
+            row.case,
+            file=folder,
+            found=f"a folder that holds {', '.join(strange[:3])}",
+            expected="a new folder, or one of an earlier prediction: what is in it is replaced",
+            fix="write somewhere else with -o",
+        )
+
+
 def _answer(case: Case, row: CaseRow, run: TrainedRun) -> Answer:
     missing = [s for s in run.about["series"] if s not in case.series]
     if missing:
@@ -167,12 +189,13 @@ def _answer(case: Case, row: CaseRow, run: TrainedRun) -> Answer:
             expected=f"{', '.join(missing)} too: the run {run.folder.name} was trained with it",
             fix="add the file, or name a run trained without that series",
         )
+    learnt, others = len(run.about["train_cases"]), run.scores[0]["n"]
     prediction = run.model.predict(case)
     prediction = replace(prediction, heatmaps=run.model.explain(case))
     return Answer(
         target=run.target,
         prediction=prediction,
-        trained_on=f"{len(run.about['train_cases'])} cases of {run.about['cohort']}",
+        trained_on=f"{learnt} cases of {run.about['cohort']}, scored on {others} others",
         scores=[_score(s) for s in run.scores],
         cautions=_cautions(row, run),
     )
@@ -255,21 +278,24 @@ def _provenance(row: CaseRow, trained: Sequence[TrainedRun]) -> dict[str, str]:
 
 
 def _write_case(
-    folder: Path, case: Case, measured: Measured, answers: Sequence[Answer], provenance: Mapping[str, str]
+    folder: Path,
+    case: Case,
+    measured: Measured,
+    answers: Sequence[Answer],
+    provenance: Mapping[str, str],
+    notes: Sequence[str],
 ) -> None:
     if case.tumour is not None:
         write_volume(folder / "labels.nii.gz", Volume(case.tumour, case.grid.affine), case.source)
     for answer in answers:
         for name, heat in answer.prediction.heatmaps.items():
             write_volume(folder / "heatmaps" / f"{name}.nii.gz", heat, case.source)
-    write_json(
-        folder / "prediction.json", _as_json(case, measured, [a.prediction for a in answers], provenance)
-    )
-    write_case_report(folder / "report.html", case, measured, answers, provenance)
+    write_json(folder / "prediction.json", _as_json(case, measured, answers, provenance))
+    write_case_report(folder / "report.html", case, measured, answers, provenance, notes)
 
 
 def _as_json(
-    case: Case, measured: Measured, predictions: Sequence[Prediction], provenance: Mapping[str, str]
+    case: Case, measured: Measured, answers: Sequence[Answer], provenance: Mapping[str, str]
 ) -> dict[str, Any]:
     return {
         "notice": NOTICE,
@@ -282,16 +308,25 @@ def _as_json(
         "volumes_ml": measured.volumes_ml,
         "shape_whole_tumour": measured.shape,
         "not_known": measured.reasons,
-        "predictions": [
-            {
-                "method": p.method,
-                "probabilities": p.probabilities,
-                "decisions": p.decisions,
-                "evidence": p.evidence,
-                "heatmaps": {name: f"heatmaps/{name}.nii.gz" for name in p.heatmaps},
-            }
-            for p in predictions
-        ],
+        "predictions": [_answer_as_json(answer) for answer in answers],
         "provenance": provenance,
         "history": case.history,
+    }
+
+
+def _answer_as_json(answer: Answer) -> dict[str, Any]:
+    told = answer.prediction
+    scores = [
+        {"name": s.name, "control": s.is_control, "auc": [s.auc.value, s.auc.low, s.auc.high]}
+        for s in answer.scores
+    ]
+    return {
+        "method": told.method,
+        "probabilities": told.probabilities,
+        "decisions": told.decisions,
+        "cautions": list(answer.cautions),
+        "trained_on": answer.trained_on,
+        "auc_on_patients_held_out": scores,
+        "evidence": told.evidence,
+        "heatmaps": {name: f"heatmaps/{name}.nii.gz" for name in told.heatmaps},
     }

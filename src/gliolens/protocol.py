@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from gliolens.case import CaseRow
-from gliolens.errors import CaseError, CohortError
+from gliolens.errors import CaseError, CohortError, ConfigError
 from gliolens.io.store import content_hash, read_json, write_json, write_text
 from gliolens.labels import SERIES, TARGETS
 from gliolens.loader import Arrays, Cases, fingerprint, select
@@ -339,22 +339,18 @@ def plain_scores(table: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return out
 
 
-def settings_match(path: Path, settings: Mapping[str, Any]) -> bool:
-    """Whether a run folder was made with these settings; writes them where it is new.
+def check_settings(path: Path, settings: Mapping[str, Any]) -> None:
+    """Refuse to write over a finished run of other settings.
 
     Raises:
-        CohortError: the folder holds a run with other settings.
+        ConfigError: names the settings that differ.
     """
-    if not path.is_file():
-        write_json(path, {"settings": settings})
-        return False
-    found = read_json(path).get("settings", {})
-    other = [k for k, v in settings.items() if found.get(k) != _as_stored(v)]
+    found = read_json(path).get("settings", {}) if path.is_file() else settings
+    other = [k for k, v in settings.items() if _as_stored(found.get(k)) != _as_stored(v)]
     if other:
-        raise CohortError(
+        raise ConfigError(
             f"{path.parent} holds a run with another {', '.join(other)}; choose another -o, or delete the folder"
         )
-    return True
 
 
 def _as_stored(value: Any) -> Any:

@@ -11,7 +11,7 @@ import pandas as pd
 from gliolens.about import software
 from gliolens.case import CaseRow
 from gliolens.cohorts.splits import Split, holdout, read_split, write_split
-from gliolens.errors import CohortError
+from gliolens.errors import CohortError, ModelError
 from gliolens.io.store import file_hash, read_json, write_json, write_text
 from gliolens.io.tables import read_cohort
 from gliolens.loader import Cases
@@ -19,12 +19,12 @@ from gliolens.method import Run
 from gliolens.progress import Counter, say
 from gliolens.protocol import (
     Entrant,
+    check_settings,
     compete,
     controls,
     entrant_of,
     plain_scores,
     score,
-    settings_match,
     usable_cases,
 )
 from gliolens.report.curves import write_curves
@@ -77,7 +77,7 @@ def train(
         "method": method, "target": target, "seed": seed, "config": asdict(config), "cohort": file_hash(cohort),
         "split": None if split is None else file_hash(split),
     }  # fmt: skip
-    settings_match(out / "run.json", settings)
+    check_settings(out / "run.json", settings)
     entrants = (entrant_of(method, config), *controls())
     cache = out / "cache"
     found = usable_cases(
@@ -174,11 +174,11 @@ def read_run(folder: Path) -> dict[str, Any]:
     """Read `run.json` of a finished run.
 
     Raises:
-        CohortError: the folder holds no finished run.
+        ModelError: the folder holds no finished run.
     """
     run = read_json(folder / "run.json") if (folder / "run.json").is_file() else {}
     if "train_cases" not in run:
-        raise CohortError(
+        raise ModelError(
             f"{folder}: no finished run here; make one with: gliolens train METHOD cohort.csv -o RUN"
         )
     return run

@@ -301,7 +301,7 @@ def test_a_bad_value_is_refused_with_table_row_column_and_what_fits(tmp_path, co
     ("content", "says"),
     [
         ("id,t1\n1,a\n", "no column 'case' but id, t1.*gliolens cohort index"),
-        ("case;t1\n1;a\n", "no column 'case' but case;t1"),
+        ("case;t1\n1;a\n", "semicolons"),
         ("case,T1,mgmt\n1,a,b\n", r"unknown columns \['T1', 'mgmt'\].*known are case, patient"),
         ("case,age\n1,40\n,50\n", "row 2 below the header has no case"),
     ],

@@ -9,6 +9,7 @@ from gliolens.case import CaseRow
 from gliolens.cohorts.clinical.table import Unread, join, read_clinical, rows_of
 from gliolens.cohorts.layouts.registry import read_layout
 from gliolens.errors import ConfigError
+from gliolens.io.store import refuse_to_replace
 from gliolens.io.tables import write_cohort
 from gliolens.labels import SERIES, TARGETS
 from gliolens.progress import Tick
@@ -82,10 +83,11 @@ def index(
         tick: progress.
 
     Raises:
-        ConfigError: neither scans nor a clinical table.
+        ConfigError: neither scans nor a clinical table, or the table to write is there already.
         CohortError: a layout or table that cannot be read.
         CaseError: two files for one series.
     """
+    refuse_to_replace(out)
     clinical = None if labels is None else read_clinical(labels, label_scheme=label_scheme)
     if source is None:
         if clinical is None:

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from tyro.conf import Positional, arg
 
 from gliolens.commands.flags import INPUT_REFUSED, SOME_FAILED, MaskScheme, Out, Target, as_json
+from gliolens.labels import SERIES
 
 
 def index(
@@ -92,8 +93,10 @@ def split(
         seed: of the draw.
     """
     from gliolens.cohorts.splits import holdout, kfold, leave_one_site_out, write_split
+    from gliolens.io.store import refuse_to_replace
     from gliolens.io.tables import read_cohort
 
+    refuse_to_replace(out)
     rows = read_cohort(cohort)
     if kind == "kfold":
         made = kfold(rows, target, folds=folds, repeats=repeats, seed=seed)
@@ -126,13 +129,20 @@ def export(
         split: a stored split; nnU-Net reads it as splits_final.json.
         dataset_id: number of the nnU-Net data set.
     """
-    from gliolens.cohorts.export import export_monai, export_nnunet
+    from gliolens.cohorts.export import export_monai, export_nnunet, shared_series
     from gliolens.cohorts.splits import read_split
     from gliolens.io.tables import read_cohort
     from gliolens.progress import Counter
 
     rows = read_cohort(cohort)
     division = read_split(split, rows) if split else None
+    series = shared_series(rows)
+    print(f"{len(rows)} cases with {', '.join(series)}: the series that all of them have")
+    for name in [s for s in SERIES if s not in series and any(s in row.files for row in rows)]:
+        without = [row.case for row in rows if name not in row.files]
+        print(
+            f"left out: {name}, which {len(without)} cases lack ({', '.join(without[:5])}); take them out to keep it"
+        )
     if format == "nnunet":
         print(export_nnunet(rows, out, split=division, dataset_id=dataset_id, progress=Counter("exporting")))
     else:
@@ -162,8 +172,10 @@ def phantom(
         site_confounding: 0, site tells nothing of the grade; 1, it tells all.
     """
     from gliolens.cohorts.phantom import PhantomConfig, write_phantom
+    from gliolens.io.store import refuse_to_replace
     from gliolens.progress import Counter
 
+    refuse_to_replace(out / "cohort.csv")
     config = PhantomConfig(
         spacing_mm=spacing_mm, healthy=healthy, sites=sites, site_confounding=site_confounding
     )

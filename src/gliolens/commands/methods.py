@@ -53,7 +53,7 @@ def train(words: Sequence[str]) -> Callable[..., int]:
             cohort: the cohort table.
             target: what to tell.
             out: the run folder.
-            preset: as published, or with its quirks mended; sets the defaults of the method's settings.
+            preset: paper, as published; sound, its quirks mended; sets the defaults of the method's settings.
             scale: full size, or small enough for minutes on two cores; sets the defaults too.
             split: a stored split, of which the first fold is used; a quarter is held out where not given.
             seed: of every random choice.
@@ -126,9 +126,9 @@ def bench(
         cohort: the cohort table.
         target: what to tell.
         out: where to write; a stopped bench goes on there.
-        methods: which methods; the controls are always there.
+        methods: which methods (gliolens train --help lists them); the controls are always there.
         series: series every case must have; those that all cases share where not given.
-        preset: as published, or with its quirks mended.
+        preset: paper, as published; sound, its quirks mended.
         scale: full size, or small enough for minutes on two cores.
         folds: how many.
         split: a stored split instead.

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from gliolens.errors import ModelError
+from gliolens.errors import ConfigError, ModelError
 
 
 @contextmanager
@@ -44,6 +44,18 @@ def whole_folder(path: Path, *, keep: bool = False) -> Iterator[Path]:
         unfinished.rename(path)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def refuse_to_replace(path: Path, text: str | None = None) -> None:
+    """Refuse where a file is there already, unless it holds this very text.
+
+    Raises:
+        ConfigError: it is there, and not the same.
+    """
+    if path.is_file() and (text is None or path.read_text(encoding="utf-8") != text):
+        raise ConfigError(
+            f"{path} is there already and is not replaced; choose another -o, or remove it first"
+        )
 
 
 def write_text(path: Path, text: str) -> None:

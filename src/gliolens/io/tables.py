@@ -45,6 +45,12 @@ def read_text_table(path: Path) -> pd.DataFrame:
 
 
 def _table(text: str, path: Path) -> pd.DataFrame:
+    header = text.split("\n", 1)[0]
+    if path.suffix != ".tsv" and ";" in header and "," not in header:
+        raise CohortError(
+            f"{path}: cells are separated by semicolons, expected commas; in a spreadsheet, save it as CSV UTF-8 with "
+            "commas between cells and points in numbers"
+        )
     reader = csv.reader(
         io.StringIO(text, newline=""), delimiter="\t" if path.suffix == ".tsv" else ",", strict=True
     )
