@@ -18,7 +18,6 @@ SERIES = "t1,t1ce,flair"
 TARGETS = {
     "idh": "IDH status",
     "codel_1p19q": "1p/19q status",
-    "who_grade": "WHO 2021 grade (2, 3, 4)",
 }
 SCORES = {
     "auc": "AUC",

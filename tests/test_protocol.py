@@ -17,13 +17,13 @@ from gliolens.methods.controls import KINDS
 from gliolens.protocol import (
     Entrant,
     answer_rows,
+    check_settings,
     common_series,
     compete,
     entrant_of,
     plain_scores,
     read_answers,
     score,
-    check_settings,
 )
 
 CLASSES = ("wildtype", "mutant")
