@@ -29,7 +29,8 @@ def evaluate(run: Path, cohort: Path, out: Path | None = None) -> Outcome:
 
     Raises:
         LeakError: a patient of the cohort was trained on.
-        CohortError: no finished run, or too few usable cases.
+        ModelError: no finished run.
+        CohortError: no usable case.
     """
     about = read_run(run)
     settings = about["settings"]

@@ -47,7 +47,7 @@ def tumour_of(case: Case) -> Mask:
         raise CaseError(
             case.id,
             found="no tumour mask" if whole is None else "a mask without tumour",
-            expected="tumour labels: this method reads the tumour's slices and its shape",
+            expected="tumour labels: methods and controls measure the tumour",
             fix="name a mask with --mask FILE, correct it, or leave the case out",
         )
     return whole

@@ -117,7 +117,7 @@ def test_another_methods_card_is_refused(tmp_path):
 def test_an_empty_mask_is_refused_rather_than_measured_as_zero():
     grid = Grid((4, 4, 4), np.eye(4))
     case = Case("a", grid, {}, grid, tumour=np.zeros((4, 4, 4), np.uint8))
-    with pytest.raises(CaseError, match="no tumour in the mask"):
+    with pytest.raises(CaseError, match="a mask without tumour"):
         measure(case)
     with pytest.raises(CaseError, match="no tumour mask"):
         measure(replace(case, tumour=None))

@@ -29,10 +29,11 @@ import numpy as np
 from sklearn.linear_model import LogisticRegression
 
 from gliolens.case import Case, CaseRow, Prediction, Volume
-from gliolens.errors import CaseError, ModelError
+from gliolens.errors import ModelError
 from gliolens.io.store import read_json, write_json
 from gliolens.loader import Arrays, Cases
 from gliolens.method import Run
+from gliolens.preprocess import tumour_of
 from gliolens.progress import Tick
 from gliolens.radiomics.shape import FEATURES, shape_features
 from gliolens.stats.priors import with_prior
@@ -225,14 +226,7 @@ def measure(case: Case) -> Arrays:
     Raises:
         CaseError: there is no mask, or no tumour in it.
     """
-    whole = case.region("whole")
-    if whole is None or not whole.any():
-        raise CaseError(
-            case.id,
-            found="no tumour in the mask" if whole is not None else "no tumour mask",
-            expected="a mask with tumour: its size is a control",
-            fix="correct the mask, or leave the case out of the cohort table",
-        )
+    whole = tumour_of(case)
     shape = shape_features(whole, case.grid.spacing)
     return {"tumour": np.array([math.log(whole.sum() * case.grid.voxel_ml), *(shape[f] for f in FEATURES)])}
 
