@@ -177,4 +177,7 @@ def test_probabilities_that_are_none_are_refused(classes):
 @given(weights=st.lists(st.floats(0, 1, width=32), min_size=1, max_size=4).filter(lambda w: sum(w) > 0.01))
 def test_float32_softmax_is_close_enough(weights):
     p = np.array(weights, np.float32) / np.float32(sum(weights))
-    Prediction("p", "m", {"who_grade": {str(i): float(v) for i, v in enumerate(p)}}, {"who_grade": "0"})
+    shares = {str(i): float(v) for i, v in enumerate(p)}
+    assert (
+        Prediction("p", "m", {"who_grade": shares}, {"who_grade": "0"}).probabilities["who_grade"] == shares
+    )
