@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from gliolens.case import CaseRow
-from gliolens.cohorts.phantom import PhantomConfig, write_phantom
+from gliolens.cohorts.phantom.cohort import write_phantom
+from gliolens.cohorts.phantom.traits import PhantomConfig
 from gliolens.errors import CaseError
 from gliolens.io.tables import read_cohort
 from gliolens.loader import Cases, select

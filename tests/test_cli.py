@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 from gliolens.cli import VERBS, main
-from gliolens.cohorts.phantom import PhantomConfig, write_phantom
+from gliolens.cohorts.phantom.cohort import write_phantom
+from gliolens.cohorts.phantom.traits import PhantomConfig
 from gliolens.labels import NOTICE, SERIES
 
 
@@ -210,10 +211,6 @@ def two_files(folder):
     shutil.copy(folder / "t2.nii.gz", folder / "t2w.nii.gz")
 
 
-def no_mask(folder):
-    (folder / "seg.nii.gz").unlink()
-
-
 BAD = {
     cut_short: ("t2.nii.gz", "cut short or damaged"),
     not_gzip: ("t2.nii.gz", "not a gzip file"),
@@ -230,7 +227,6 @@ BAD = {
     unknown_label: ("seg.nii.gz", "9"),
     ambiguous_four: ("seg.nii.gz", "resection cavity"),
     two_files: ("t2w.nii.gz", "t2.nii.gz"),
-    no_mask: ("--mask", "no tumour mask"),
 }
 
 

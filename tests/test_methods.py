@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from gliolens.cohorts.phantom import PhantomConfig, write_phantom
+from gliolens.cohorts.phantom.cohort import write_phantom
+from gliolens.cohorts.phantom.traits import PhantomConfig
 from gliolens.errors import ConfigError
 from gliolens.io.nifti import write_volume
 from gliolens.io.tables import read_cohort

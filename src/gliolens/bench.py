@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from gliolens.about import software
+from gliolens.cohorts.phantom.ceiling import ceiling_note, read_truth
 from gliolens.cohorts.splits import Split, kfold, write_split
 from gliolens.io.store import file_hash, write_json
 from gliolens.io.tables import read_cohort
@@ -22,7 +23,7 @@ from gliolens.protocol import (
     common_series,
     compete,
     controls,
-    score,
+    score_beside_ceilings,
     usable_cases,
 )
 from gliolens.report.curves import read_curves
@@ -68,9 +69,8 @@ def bench(
     series = tuple(series) or common_series(rows, target)
     entrants = (*_entrants(methods, preset, scale, series), *controls())
     settings = {
-        "target": target, "series": series, "preset": preset, "scale": scale, "seed": seed,
-        "folds": folds if split is None else None,
-        "cohort": file_hash(cohort), "split": None if split is None else file_hash(split),
+        "target": target, "series": series, "preset": preset, "scale": scale, "seed": seed, "cohort": file_hash(cohort),
+        "folds": folds if split is None else None, "split": None if split is None else file_hash(split),
         "methods": {e.name: asdict(e.config) for e in entrants},
     }  # fmt: skip
     check_settings(out / "bench.json", settings)
@@ -78,6 +78,7 @@ def bench(
     found = usable_cases(
         rows, target=target, series=series, entrants=entrants, cache=cache, tick=Counter("checking cases")
     )
+    truth = read_truth(cohort, found.cases.rows, target)
     division = division_of(split, rows, found.cases, target) or kfold(
         found.cases.rows, target, folds=folds, seed=seed
     )
@@ -85,7 +86,7 @@ def bench(
     answers = _compete_over_folds(
         entrants, found.cases, division, Run(target, found.classes, out, cache, seed)
     )
-    table = score(answers, found.classes, seed=seed)
+    answers, table = score_beside_ceilings(answers, truth, target, found.classes, seed=seed)
     write_results(out, answers, table, found.failures)
     write_json(out / "bench.json", {"settings": settings, "left_out": found.left_out, "software": software()})
     _write_page(out, table, settings, found.left_out, found.cases.only(set(answers["case"])))
@@ -127,6 +128,8 @@ def _write_page(
         "Intervals: 95 % over answers pooled from all folds; DeLong for the AUC (bootstrap where a patient has several "
         "cases or there are more than two classes), 2,000 bootstrap draws of patients within each class for the rest.",
     ]
+    if note := ceiling_note(table):
+        notes.append(note)
     told = {
         **settings,
         "folds": settings["folds"] or "those of the split",
@@ -145,5 +148,7 @@ def _write_page(
 
 
 def _shown(row: Mapping[str, Any]) -> dict[str, Any]:
-    head = {"Method": row["method"], "n": row["n"], "is_control": row["control"]}
+    head = {
+        "Method": row["method"], "n": row["n"], "is_control": row["control"], "is_ceiling": row["ceiling"],
+    }  # fmt: skip
     return head | {SCORE_TITLES[name]: row[name] for name in SCORES}

@@ -4,7 +4,8 @@ from pathlib import Path
 
 from gliolens.bench import bench
 from gliolens.cohorts.audit.check import check_cohort
-from gliolens.cohorts.phantom import PhantomConfig, write_phantom
+from gliolens.cohorts.phantom.cohort import write_phantom
+from gliolens.cohorts.phantom.traits import PhantomConfig
 from gliolens.cohorts.splits import read_split
 from gliolens.errors import ConfigError
 from gliolens.infer import predict

@@ -7,12 +7,13 @@ from typing import Any
 import pandas as pd
 
 from gliolens.case import CaseRow
+from gliolens.cohorts.phantom.ceiling import read_truth
 from gliolens.errors import LeakError
 from gliolens.io.store import file_hash, read_json
 from gliolens.io.tables import read_cohort
 from gliolens.method import Run, changed, find_method
 from gliolens.progress import Counter, say
-from gliolens.protocol import answer_rows, controls, entrant_of, score, usable_cases
+from gliolens.protocol import answer_rows, controls, entrant_of, score_beside_ceilings, usable_cases
 from gliolens.train import Outcome, model_folder, read_run, write_results
 
 
@@ -47,6 +48,7 @@ def evaluate(run: Path, cohort: Path, out: Path | None = None) -> Outcome:
         rows, target=target, series=about["series"], entrants=entrants, cache=cache, classes=classes,
         tick=Counter("checking cases"),
     )  # fmt: skip
+    truth = read_truth(cohort, found.cases.rows, target)
     setting = Run(target, classes, out, cache)
     answers = []
     for entrant in entrants:
@@ -57,8 +59,7 @@ def evaluate(run: Path, cohort: Path, out: Path | None = None) -> Outcome:
                 entrant, model, found.cases, method.ready(found.cases, entrant.config, cache), setting
             )
         )
-    whole = pd.concat(answers, ignore_index=True)
-    table = score(whole, classes)
+    whole, table = score_beside_ceilings(pd.concat(answers, ignore_index=True), truth, target, classes)
     write_results(out, whole, table, found.failures)
     return Outcome(out, table, found.failures)
 

@@ -17,6 +17,8 @@ from torch.utils.data import DataLoader
 from gliolens.progress import Counter
 
 CHECKPOINT = "last.ckpt"
+LONG = 60
+"""A training of more epochs than this keeps its checkpoint after each."""
 
 
 def has_bfloat16() -> bool:
@@ -50,8 +52,9 @@ def train(
         callbacks: of the method's own, such as a score on inner folds.
     """
     checkpoint = folder / CHECKPOINT
+    often = 1 if epochs > LONG else max(1, epochs // 4)
     keep = ModelCheckpoint(
-        dirpath=folder, filename="last", every_n_epochs=max(1, epochs // 4), enable_version_counter=False
+        dirpath=folder, filename="last", every_n_epochs=often, enable_version_counter=False
     )
     with _quiet():
         trainer = L.Trainer(

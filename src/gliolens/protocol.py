@@ -1,6 +1,7 @@
 """The protocol every method runs under: who can be used, fit on one side of a split, answer on the other, score.
 
-A table of scores is made here and nowhere else, and it always holds every control.
+A table of scores is made here and nowhere else, and it always holds every control; that of a simulated cohort also
+holds its ceilings.
 """
 
 import math
@@ -17,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from gliolens.case import CaseRow
+from gliolens.cohorts.phantom.ceiling import CEILINGS, Truth, ceiling_note, ceiling_rows
 from gliolens.errors import CaseError, CohortError, ConfigError
 from gliolens.io.store import content_hash, read_json, write_json, write_text
 from gliolens.labels import SERIES, TARGETS
@@ -272,7 +274,7 @@ def score(answers: pd.DataFrame, classes: Sequence[str], *, seed: int = 0) -> li
     `prior` is what the model itself put in: dividing by shares that are not in `p` would let a split be guessed.
 
     Returns:
-        One row an entrant: `method`, `control`, `n`, and for each of `SCORES` an `Interval`.
+        One row an entrant: `method`, `control`, `ceiling`, `n`, and for each of `SCORES` an `Interval`.
 
     Raises:
         CohortError: a control is missing.
@@ -291,11 +293,42 @@ def score(answers: pd.DataFrame, classes: Sequence[str], *, seed: int = 0) -> li
         row: dict[str, Any] = {
             "method": name,
             "control": bool(mine["control"].iloc[0]),
+            "ceiling": name in CEILINGS,
             "n": mine["case"].nunique(),
         }
         auc = _auc(truth, q / q.sum(axis=1, keepdims=True), decided, patients, seed)
         out.append(row | {s: scores[s] for s in SCORES} | {"auc": auc})
     return out
+
+
+def score_beside_ceilings(
+    answers: pd.DataFrame, truth: Truth | None, target: str, classes: Sequence[str], *, seed: int = 0
+) -> tuple[pd.DataFrame, list[dict[str, Any]]]:
+    """Score every entrant and, where the cohort is simulated, what the best of all methods can reach on these patients.
+
+    Args:
+        answers: of every entrant.
+        truth: of a simulated cohort; None where it is a real one.
+        target: what was told.
+        classes: among which.
+        seed: of the intervals.
+
+    Returns:
+        The answers with those of each ceiling below them, and the table of `score`; a ceiling's row also has
+        `expected_auc`, its AUC over very many patients, or None where other classes are told apart than were drawn.
+
+    Raises:
+        CohortError: a control is missing.
+    """
+    if truth is None:
+        return answers, score(answers, classes, seed=seed)
+    asked = answers[answers["method"] == answers["method"].iloc[0]]
+    answers = pd.concat([answers, ceiling_rows(truth, asked, target, classes)], ignore_index=True)
+    table = score(answers, classes, seed=seed)
+    for row in table:
+        if row["ceiling"]:
+            row["expected_auc"] = truth.expected(target, classes, row["method"])
+    return answers, table
 
 
 def _auc(truth: np.ndarray, q: np.ndarray, decided: np.ndarray, patients: list[str], seed: int) -> Interval:
@@ -310,12 +343,18 @@ def print_scores(table: Sequence[Mapping[str, Any]]) -> None:
     shown = Table(box=None, pad_edge=False, header_style="bold")
     for title in ("", "n", *(SCORE_TITLES[s] for s in SCORES)):
         shown.add_column(title, no_wrap=True)
-    for i, row in enumerate(table):
-        if row["control"] and (i == 0 or not table[i - 1]["control"]):
-            shown.add_row("controls:", style="dim")
+    kinds = [
+        "controls:" if row["control"] else "best that can be:" if row["ceiling"] else "" for row in table
+    ]
+    for i, (kind, row) in enumerate(zip(kinds, table, strict=True)):
+        if kind and (i == 0 or kinds[i - 1] != kind):
+            shown.add_row(kind, style="dim")
         cells = [_cell(row[s]) for s in SCORES]
-        shown.add_row(("  " if row["control"] else "") + str(row["method"]), str(row["n"]), *cells)
-    Console(width=None if sys.stdout.isatty() else 160).print(shown)
+        shown.add_row(("  " if kind else "") + str(row["method"]), str(row["n"]), *cells)
+    console = Console(width=None if sys.stdout.isatty() else 160)
+    console.print(shown)
+    if note := ceiling_note(table):
+        console.print(note, style="dim", highlight=False)
 
 
 def _cell(score: Interval) -> str:

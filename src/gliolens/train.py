@@ -10,6 +10,7 @@ import pandas as pd
 
 from gliolens.about import software
 from gliolens.case import CaseRow
+from gliolens.cohorts.phantom.ceiling import ceiling_note, read_truth
 from gliolens.cohorts.splits import Split, holdout, read_split, write_split
 from gliolens.errors import CohortError, ModelError
 from gliolens.io.store import file_hash, read_json, write_json, write_text
@@ -24,7 +25,7 @@ from gliolens.protocol import (
     controls,
     entrant_of,
     plain_scores,
-    score,
+    score_beside_ceilings,
     usable_cases,
 )
 from gliolens.report.curves import write_curves
@@ -88,10 +89,11 @@ def train(
         cache=cache,
         tick=Counter("checking cases"),
     )
+    truth = read_truth(cohort, found.cases.rows, target)
     division = division_of(split, rows, found.cases, target) or holdout(found.cases.rows, target, seed=seed)
     write_split(out / "splits.json", division)
     answers = _compete_once(entrants, found.cases, division, Run(target, found.classes, out, cache, seed))
-    table = score(answers, found.classes, seed=seed)
+    answers, table = score_beside_ceilings(answers, truth, target, found.classes, seed=seed)
     describe_run(out, settings, cohort, found.cases.only(division.folds[0].train), found.classes)
     write_results(out, answers, table, found.failures)
     return Outcome(out, table, found.failures)
@@ -160,14 +162,22 @@ def write_results(
 ) -> None:
     """Write `predictions.csv`, `metrics.json`, `results.csv`, `figures/` and, where cases failed, `failures.json`."""
     write_text(folder / "predictions.csv", answers.to_csv(index=False))
-    plain = plain_scores(table)
-    write_json(folder / "metrics.json", {"scores": plain})
-    write_text(folder / "results.csv", pd.DataFrame(plain).to_csv(index=False))
+    write_json(folder / "metrics.json", metrics_of(table))
+    write_text(folder / "results.csv", pd.DataFrame(plain_scores(table)).to_csv(index=False))
     write_curves(folder / "figures", answers)
     (folder / "failures.json").unlink(missing_ok=True)  # of an earlier call
     if failures:
         write_json(folder / "failures.json", failures)
         say(f"{len(failures)} cases were refused: see {folder / 'failures.json'}")
+
+
+def metrics_of(table: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """A table of scores as JSON holds it: `scores` of methods and controls; `ceilings` apart, where there are any."""
+    plain = plain_scores(table)
+    metrics: dict[str, Any] = {"scores": [row for row in plain if not row["ceiling"]]}
+    if ceilings := [row for row in plain if row["ceiling"]]:
+        metrics |= {"ceilings": ceilings, "about_ceilings": ceiling_note(table)}
+    return metrics
 
 
 def read_run(folder: Path) -> dict[str, Any]:

@@ -9,7 +9,8 @@ import torch
 from scipy import ndimage
 
 from gliolens.case import Case, Grid
-from gliolens.cohorts.phantom import PhantomConfig, draw_cohort, simulate_case
+from gliolens.cohorts.phantom.cohort import simulate_case
+from gliolens.cohorts.phantom.traits import PhantomConfig, draw_cohort
 from gliolens.errors import CaseError, ConfigError, ModelError
 from gliolens.methods.shape_resnet import Config, Model, augment, load, prepare
 from gliolens.nn.resnet import ShapeResNet

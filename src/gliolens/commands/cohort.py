@@ -171,7 +171,8 @@ def phantom(
         sites: how many sites.
         site_confounding: 0, site tells nothing of the grade; 1, it tells all.
     """
-    from gliolens.cohorts.phantom import PhantomConfig, write_phantom
+    from gliolens.cohorts.phantom.cohort import write_phantom
+    from gliolens.cohorts.phantom.traits import PhantomConfig
     from gliolens.io.store import refuse_to_replace
     from gliolens.progress import Counter
 

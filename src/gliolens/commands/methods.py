@@ -145,12 +145,13 @@ def bench(
 
 
 def _print_outcome(done: Any, json: bool) -> int:
-    from gliolens.protocol import plain_scores, print_scores
+    from gliolens.protocol import print_scores
+    from gliolens.train import metrics_of
 
     if json:
         print(
             as_json(
-                {"folder": str(done.folder), "scores": plain_scores(done.table), "failures": done.failures}
+                {"folder": str(done.folder), **metrics_of(done.table), "failures": done.failures}
             )
         )
     else:
@@ -164,6 +165,8 @@ def predict(
     *,
     out: Out,
     run: tuple[Path, ...] = (),
+    outline: Path | None = None,
+    age: float | None = None,
     t1: Path | None = None,
     t1ce: Path | None = None,
     t2: Path | None = None,
@@ -174,17 +177,19 @@ def predict(
     id: str | None = None,
     json: bool = False,
 ) -> int:
-    """Answer cases and write OUT/CASE/ for each: labels, prediction.json, report.html, heatmaps/.
+    """Answer cases and write OUT/CASE/ for each: labels, prediction.json, report.html, maps.
 
     Args:
         cases: folders of one case each, or cohort tables.
         out: where to write.
-        run: folders of trained runs, one a target; without any, the tumour is measured and nothing predicted.
+        run: folders of trained runs, one a target; the built-in predictors answer the targets that no run does.
+        outline: folder of a trained outline network, for cases without a mask; the built-in one where not given.
+        age: age in years of a single case; the answers are better with it.
         t1: the T1 scan of a single case.
         t1ce: its T1 scan with contrast.
         t2: its T2 scan.
         flair: its FLAIR scan.
-        mask: its tumour labels.
+        mask: its tumour labels; drawn by a network where not given.
         brain_mask: its brain mask.
         mask_scheme: what the numbers in the mask mean.
         id: its name; that of its folder where not given.
@@ -193,7 +198,7 @@ def predict(
     from gliolens.infer import named_rows, predict
 
     files = {"t1": t1, "t1ce": t1ce, "t2": t2, "flair": flair, "mask": mask, "brain_mask": brain_mask}
-    done = predict(named_rows(cases, files, mask_scheme, id), out, runs=run)
+    done = predict(named_rows(cases, files, mask_scheme, id, age), out, runs=run, outline=outline)
     if json:
         print(as_json({"reports": done.reports, "failures": {k: str(e) for k, e in done.failures.items()}}))
     else:

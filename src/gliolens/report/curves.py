@@ -8,6 +8,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from sklearn.metrics import roc_auc_score, roc_curve
 
+from gliolens.cohorts.phantom.ceiling import CEILINGS
 from gliolens.io.store import whole_file
 
 CAPTIONS = {
@@ -55,9 +56,9 @@ def _roc(answers: pd.DataFrame, classes: list[str]) -> Figure:
         if truth.nunique() < 2:
             continue
         x, y, _ = roc_curve(truth, rank)
-        is_control = bool(mine["control"].iloc[0])
+        style = ":" if name in CEILINGS else "--" if mine["control"].iloc[0] else "-"
         label = f"{name} ({roc_auc_score(truth, rank):.2f})"
-        axes.plot(x, y, label=label, lw=1.2 if is_control else 2.4, ls="--" if is_control else "-")
+        axes.plot(x, y, label=label, lw=2.4 if style == "-" else 1.2, ls=style)
     axes.set_title(f"positive class: {classes[1]}", fontsize=10)
     axes.legend(frameon=False, fontsize=8, loc="lower right")
     return figure
@@ -65,7 +66,8 @@ def _roc(answers: pd.DataFrame, classes: list[str]) -> Figure:
 
 def _calibration(answers: pd.DataFrame, positive: str) -> Figure:
     figure, axes = _figure(f"predicted probability of {positive}", f"observed share of {positive}")
-    for name, mine in answers[~answers["control"]].groupby("method", sort=False):
+    methods = answers[~answers["control"] & ~answers["method"].isin(CEILINGS)]
+    for name, mine in methods.groupby("method", sort=False):
         order = np.argsort(mine[f"p_{positive}"].to_numpy(), kind="stable")
         bins = np.array_split(order, min(5, len(order)))
         x = [mine[f"p_{positive}"].to_numpy()[b].mean() for b in bins]
