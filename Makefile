@@ -15,7 +15,7 @@ PYTHONS ?= python3.11 python3.12 python3.13 python3
 PYTEST ?= -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check style types layers docs oracle clean
+.PHONY: help setup demo test check style types layers docs oracle weights clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -61,6 +61,14 @@ $(ORACLE): $(READY)
 	$(PIP) install --progress-bar off -c constraints.txt numpy cython versioneer setuptools wheel
 	$(PIP) install --progress-bar off -c constraints.txt --no-build-isolation pyradiomics==3.0.1
 	@touch $@
+
+# Real data on which the answers are fitted and the outline is measured (docs/answers.md, docs/outline.md).
+DATA ?= ../shared/data
+
+weights: setup ## make the built-in weights anew: answers in a minute, outline in hours; goes on where it stopped
+	$(BIN)/python training/answers.py --tables $(DATA)/tables -o src/gliolens/weights/answers.json
+	$(BIN)/python training/outline.py -o src/gliolens/weights/outline
+	$(BIN)/python benchmarks/outline.py $(DATA) --write > docs/tables/outline.md
 
 clean: ## remove what was built, but not .venv
 	rm -rf build dist docs/_build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -13,9 +13,11 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+import gliolens
 from gliolens.cli import VERBS, main
 from gliolens.cohorts.phantom.cohort import write_phantom
 from gliolens.cohorts.phantom.traits import PhantomConfig
+from gliolens.io.store import file_hash
 from gliolens.labels import NOTICE, SERIES
 
 
@@ -111,6 +113,11 @@ def test_info_is_json_a_program_can_read(capsys):
     facts = json.loads(capsys.readouterr().out)
     assert {"gliolens", "methods", "packages", "cores"} <= facts.keys()
     assert facts["methods"] == ["controls", "shape-resnet"]
+    weights = Path(gliolens.__file__ or "").parent / "weights"
+    for name, said in facts["weights"].items():
+        file = weights / name
+        assert said == (file_hash(file) if file.is_file() else "not made yet: make weights")
+    assert "answers.json" in facts["weights"]
 
 
 # --- bad input: exit code 4, a text that mends it, nothing written -------------------------------------------------

@@ -1,7 +1,7 @@
 """`gliolens predict`: scans to labels, measures, probabilities, maps and a report."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,22 +10,27 @@ from typing import Any, Final
 import numpy as np
 
 from gliolens.about import software
+from gliolens.answers import BUILT_IN, Answered, Answers, read_answers
 from gliolens.case import Case, CaseRow, Volume
-from gliolens.cohorts.layouts.registry import read_case_folder
 from gliolens.errors import CaseError, ConfigError
 from gliolens.io.nifti import write_volume
 from gliolens.io.store import file_hash, read_json, whole_folder, write_json
-from gliolens.io.tables import read_cohort
-from gliolens.labels import LABEL_TITLES, NECROTIC, NOTICE, OEDEMA, REGIONS, SERIES
+from gliolens.labels import NECROTIC, OEDEMA, REGIONS
 from gliolens.loader import read_case
 from gliolens.method import Model, find_method
+from gliolens.outline import Outliner, read_outliner
 from gliolens.progress import Counter, say
 from gliolens.radiomics.shape import FEATURES, UNITS, shape_features
-from gliolens.report.page import VOLUME_TITLES, Answer, Measured, Score, write_case_report
+from gliolens.report.built_in import Drawn
+from gliolens.report.case_page import VOLUME_TITLES, Answer, Measured, write_case_report
+from gliolens.report.record import record
+from gliolens.report.scores import Score
+from gliolens.stats.doubt import doubts
 from gliolens.stats.intervals import Interval
+from gliolens.stats.segmentation import dice_by_region
 from gliolens.train import read_run
 
-WRITTEN: Final = frozenset({"labels.nii.gz", "prediction.json", "report.html", "heatmaps"})
+WRITTEN: Final = frozenset({"labels.nii.gz", "prediction.json", "report.html", "heatmaps", "probabilities"})
 """What `predict` writes for a case."""
 
 
@@ -50,6 +55,25 @@ class TrainedRun:
 
 
 @dataclass(frozen=True)
+class Readers:
+    """All that reads a case.
+
+    Attributes:
+        trained: runs, one a target.
+        answers: the built-in predictors.
+        outliner: the network that draws outlines, where a case needs one.
+        by: what the report calls that network.
+        redraw: whether it draws cases that have a mask too.
+    """
+
+    trained: Sequence[TrainedRun]
+    answers: Answers
+    outliner: Outliner | None
+    by: str
+    redraw: bool = False
+
+
+@dataclass(frozen=True)
 class Predicted:
     """What `predict` came to: the report of each case, and why each other case failed."""
 
@@ -58,21 +82,32 @@ class Predicted:
 
 
 def predict(
-    rows: Sequence[CaseRow], out: Path, *, runs: Sequence[Path] = (), notes: Sequence[str] = ()
+    rows: Sequence[CaseRow],
+    out: Path,
+    *,
+    runs: Sequence[Path] = (),
+    outline: Path | None = None,
+    redraw: bool = False,
+    notes: Sequence[str] = (),
 ) -> Predicted:
-    """Answer cases and write `OUT/CASE/` for each: labels, `prediction.json`, `report.html`, `heatmaps/`.
+    """Answer cases and write `OUT/CASE/` for each.
 
-    A case that fails leaves nothing behind and does not stop the others, beside which `OUT/failures.json` lists it.
+    There are `labels.nii.gz`, `prediction.json`, `report.html`, the `heatmaps/` of runs, and the `probabilities/`
+    of an outline that was drawn (per cent). A case that fails leaves nothing behind and does not stop the others,
+    beside which `OUT/failures.json` lists it.
 
     Args:
-        rows: the cases; `rows_of` makes them from folders, tables or single files.
+        rows: the cases; `cohorts.named.named_rows` makes them from folders, tables or single files. Where a case has
+            a mask, it is used; elsewhere a network draws the outline.
         out: where to write.
-        runs: folders of trained runs, one a target. With none, the tumour is measured and nothing is predicted.
+        runs: folders of trained runs, one a target. The built-in predictors answer the targets that no run does.
+        outline: folder of the network that draws outlines; the built-in one where not given.
+        redraw: draw cases that have a mask too, and say how well the two agree.
         notes: sentences that every report shows.
 
     Raises:
         ConfigError: two runs answer one target, or two cases share an id.
-        ModelError, CohortError: a run cannot be used.
+        ModelError, CohortError: a run, the outline network or the built-in predictors cannot be used.
     """
     trained = [_read_trained(folder) for folder in runs]
     for names, what in (
@@ -82,58 +117,21 @@ def predict(
         twice = sorted({n for n in names if names.count(n) > 1})
         if twice:
             raise ConfigError(f"two {what} {', '.join(twice)}")
+    needed = redraw or any(row.mask is None for row in rows)
+    outliner = read_outliner(outline) if needed else None
+    readers = Readers(trained, read_answers(), outliner, _named(outline), redraw)
+    if outline is not None and not needed:
+        say("every case has a mask, which is used: --outline is not used without --redraw")
     tick, reports, failures = Counter("reading cases"), {}, {}
     for i, row in enumerate(rows):
         try:
-            reports[row.case] = _predict_case(row, out, trained, notes)
+            reports[row.case] = _predict_case(row, out, readers, notes)
         except CaseError as error:
             failures[row.case] = error
         tick(i + 1, len(rows))
     if failures and reports:
         write_json(out / "failures.json", {case: str(error) for case, error in failures.items()})
     return Predicted(reports, failures)
-
-
-def named_rows(
-    paths: Sequence[Path], files: Mapping[str, Path | None], mask_scheme: str | None, name: str | None
-) -> tuple[CaseRow, ...]:
-    """Cases from folders (one case each), cohort tables, or single files.
-
-    Args:
-        paths: folders and tables.
-        files: files the user named: series, `mask`, `brain_mask`; they go before what a folder holds.
-        mask_scheme: what the numbers in the masks mean, from `labels.MASK_SCHEMES`.
-        name: the id of a single case.
-
-    Raises:
-        ConfigError: nothing to read, or files named beside several cases.
-    """
-    given = {kind: file for kind, file in files.items() if file is not None}
-    rows = [row for path in paths for row in _rows_in(path)]
-    if not rows and given:
-        case = name or next(iter(given.values())).resolve().parent.name
-        rows = [CaseRow(case, case)]
-    if not rows:
-        raise ConfigError("no case: name a folder, a cohort table, or files with --t1, --t1ce, --t2, --flair")
-    if len(rows) > 1 and (given or name):
-        raise ConfigError(f"{len(rows)} cases, but files or an id for one; call predict once for each")
-    series = {kind: file for kind, file in given.items() if kind in SERIES}
-    masks: dict[str, Any] = {kind: file for kind, file in given.items() if kind not in SERIES}
-    if name:
-        masks |= {"case": name, "patient": name}
-    return tuple(
-        replace(row, files={**row.files, **series}, mask_scheme=mask_scheme or row.mask_scheme, **masks)
-        for row in rows
-    )
-
-
-def _rows_in(path: Path) -> Sequence[CaseRow]:
-    if path.is_file() and path.suffix == ".csv":
-        return read_cohort(path)
-    row, notes = read_case_folder(path)
-    for note in notes:
-        say(f"{row.case}: {note}")
-    return [row]
 
 
 def _read_trained(folder: Path) -> TrainedRun:
@@ -143,18 +141,72 @@ def _read_trained(folder: Path) -> TrainedRun:
     return TrainedRun(folder, about, read_json(folder / "metrics.json")["scores"], model)
 
 
-def _predict_case(row: CaseRow, out: Path, trained: Sequence[TrainedRun], notes: Sequence[str]) -> Path:
+def _named(outline: Path | None) -> str:
+    return "the built-in network" if outline is None else f"the network in {outline.resolve().name}"
+
+
+def _predict_case(row: CaseRow, out: Path, readers: Readers, notes: Sequence[str]) -> Path:
     _check_name(row)
-    case = read_case(row, need_mask=True)
-    answers = [_answer(case, row, run) for run in trained]
-    for caution in dict.fromkeys(c for a in answers for c in a.cautions):
-        say(f"{row.case}: {caution}")
-    measured = measure(case)
     folder = out / row.case
     _check_place(row, folder)
+    say(f"{row.case}: reading the files")
+    case, drawn = read_case(row), None
+    if case.tumour is None or readers.redraw:
+        say(f"{row.case}: drawing the outline with {readers.by}")
+        case, drawn = _draw(case, readers)
+    found = drawn is None or drawn.found
+    asked = readers.trained if found else ()
+    told = [_not_asked(run) for run in readers.trained if run not in asked]
+    answers = [_answer(case, row, run, drawn) for run in asked]
+    for caution in dict.fromkeys([*told, *(c for a in answers for c in a.cautions)]):
+        say(f"{row.case}: {caution}")
+    measured = measure(case)
+    built_in = _built_in(case, measured, readers.answers, {a.target for a in answers}, drawn)
+    say(f"{row.case}: writing labels and report")
+    provenance = _provenance(row, asked, drawn)
     with whole_folder(folder) as unfinished:
-        _write_case(unfinished, case, measured, answers, _provenance(row, trained), notes)
+        _write_volumes(unfinished, case, answers, drawn)
+        content = record(case, measured, answers, provenance, built_in=built_in, drawn=drawn)
+        write_json(unfinished / "prediction.json", content)
+        write_case_report(
+            unfinished / "report.html", case, measured, answers, provenance, [*notes, *told],
+            built_in=built_in, drawn=drawn,
+        )  # fmt: skip
     return folder / "report.html"
+
+
+def _draw(case: Case, readers: Readers) -> tuple[Case, Drawn]:
+    """The case with the outline a network draws, and what is to be said of it."""
+    if readers.outliner is None:
+        raise RuntimeError("a case without a mask, and no network to draw one")
+    outline = readers.outliner.outline(case)
+    sure = doubts(outline.labels, outline.probabilities, case.grid.voxel_ml)
+    agreed = (
+        {} if case.tumour is None else dice_by_region(case.tumour, outline.labels, scheme=case.mask_scheme)
+    )
+    drawn = Drawn(readers.by, readers.outliner.card, outline.missing, outline.probabilities, sure, agreed)
+    done = f"outline drawn by {readers.by} from {', '.join(case.series)}"
+    lacking = [f"without {', '.join(outline.missing)}, which it was trained with"] if outline.missing else []
+    history = (*case.history, "; ".join([done, *lacking]))
+    return replace(case, tumour=outline.labels, mask_scheme="gliolens", history=history), drawn
+
+
+def _not_asked(run: TrainedRun) -> str:
+    return f"The run {run.folder.name} ({run.target}) was not asked: no tumour was found."
+
+
+def _built_in(
+    case: Case, measured: Measured, answers: Answers, answered: Collection[str], drawn: Drawn | None
+) -> Sequence[Answered]:
+    """The built-in answers to the targets that no run answered."""
+    age = case.covariates.get("age")
+    told = answers.answer(measured.known, None if age is None else float(age))
+    outline = () if drawn is None else (drawn.beside_built_in,)
+    return [
+        replace(a, cautions=(*a.cautions, *(outline if a.probabilities else ())))
+        for a in told
+        if a.target not in answered
+    ]
 
 
 def _check_name(row: CaseRow) -> None:
@@ -180,7 +232,8 @@ def _check_place(row: CaseRow, folder: Path) -> None:
         )
 
 
-def _answer(case: Case, row: CaseRow, run: TrainedRun) -> Answer:
+def _answer(case: Case, row: CaseRow, run: TrainedRun, drawn: Drawn | None) -> Answer:
+    say(f"{row.case}: asking the run {run.folder.name}")
     missing = [s for s in run.about["series"] if s not in case.series]
     if missing:
         raise CaseError(
@@ -197,7 +250,7 @@ def _answer(case: Case, row: CaseRow, run: TrainedRun) -> Answer:
         prediction=prediction,
         trained_on=f"{learnt} cases of {run.about['cohort']}, scored on {others} others",
         scores=[_score(s) for s in run.scores],
-        cautions=_cautions(row, run),
+        cautions=[*_cautions(row, run), *([] if drawn is None else [drawn.beside_run])],
     )
 
 
@@ -259,13 +312,15 @@ def measure(case: Case) -> Measured:
     reasons = {name: "the mask tells the whole tumour only" for name, v in volumes.items() if v is None}
     whole = masks["whole"]
     if whole is None or not whole.any():
-        return Measured(volumes, reasons | dict.fromkeys(FEATURES, "the mask holds no tumour"), {}, UNITS)
+        return Measured(
+            volumes, reasons | dict.fromkeys(FEATURES, "there is no tumour in the outline"), {}, UNITS
+        )
     shape = shape_features(whole, case.grid.spacing)
     undefined = {f: "not defined for so small a mask" for f, v in shape.items() if not np.isfinite(v)}
     return Measured(volumes, reasons | undefined, shape, UNITS)
 
 
-def _provenance(row: CaseRow, trained: Sequence[TrainedRun]) -> dict[str, str]:
+def _provenance(row: CaseRow, trained: Sequence[TrainedRun], drawn: Drawn | None) -> dict[str, str]:
     files = {**row.files, **{k: f for k, f in (("mask", row.mask), ("brain mask", row.brain_mask)) if f}}
     out = {k: f"{f.name} (sha256 {file_hash(f)[:16]}...)" for k, f in files.items() if f.is_file()}
     for run in trained:
@@ -273,60 +328,19 @@ def _provenance(row: CaseRow, trained: Sequence[TrainedRun]) -> dict[str, str]:
         out[f"run for {run.target}"] = (
             f"{run.folder.name}: {settings['method']}, finished {run.about['finished']}"
         )
+    if drawn is not None:
+        out["outline"] = f"{drawn.by} (sha256 {drawn.card['sha256'][:16]}...)"
+    out["built-in answers"] = f"{BUILT_IN.name} (sha256 {file_hash(BUILT_IN)[:16]}...)"
     out["read"] = datetime.now(UTC).isoformat(timespec="seconds")
     return out | software()
 
 
-def _write_case(
-    folder: Path,
-    case: Case,
-    measured: Measured,
-    answers: Sequence[Answer],
-    provenance: Mapping[str, str],
-    notes: Sequence[str],
-) -> None:
+def _write_volumes(folder: Path, case: Case, answers: Sequence[Answer], drawn: Drawn | None) -> None:
     if case.tumour is not None:
         write_volume(folder / "labels.nii.gz", Volume(case.tumour, case.grid.affine), case.source)
+    for name, share in ({} if drawn is None else drawn.probabilities).items():
+        percent = Volume(np.rint(100 * share).astype(np.uint8), case.grid.affine)
+        write_volume(folder / "probabilities" / f"{name}.nii.gz", percent, case.source)
     for answer in answers:
         for name, heat in answer.prediction.heatmaps.items():
             write_volume(folder / "heatmaps" / f"{name}.nii.gz", heat, case.source)
-    write_json(folder / "prediction.json", _as_json(case, measured, answers, provenance))
-    write_case_report(folder / "report.html", case, measured, answers, provenance, notes)
-
-
-def _as_json(
-    case: Case, measured: Measured, answers: Sequence[Answer], provenance: Mapping[str, str]
-) -> dict[str, Any]:
-    return {
-        "notice": NOTICE,
-        "case": case.id,
-        "labels": {
-            "file": "labels.nii.gz",
-            "values": {"0": "background", **{str(k): v for k, v in LABEL_TITLES.items()}},
-            "source": f"the mask that was given ({case.mask_scheme})",
-        },
-        "volumes_ml": measured.volumes_ml,
-        "shape_whole_tumour": measured.shape,
-        "not_known": measured.reasons,
-        "predictions": [_answer_as_json(answer) for answer in answers],
-        "provenance": provenance,
-        "history": case.history,
-    }
-
-
-def _answer_as_json(answer: Answer) -> dict[str, Any]:
-    told = answer.prediction
-    scores = [
-        {"name": s.name, "control": s.is_control, "auc": [s.auc.value, s.auc.low, s.auc.high]}
-        for s in answer.scores
-    ]
-    return {
-        "method": told.method,
-        "probabilities": told.probabilities,
-        "decisions": told.decisions,
-        "cautions": list(answer.cautions),
-        "trained_on": answer.trained_on,
-        "auc_on_patients_held_out": scores,
-        "evidence": told.evidence,
-        "heatmaps": {name: f"heatmaps/{name}.nii.gz" for name in told.heatmaps},
-    }

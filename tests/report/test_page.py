@@ -18,21 +18,13 @@ from PIL import Image as Picture
 
 from gliolens.case import Case, CaseRow, Grid, Prediction, Volume
 from gliolens.errors import CaseError, ConfigError
-from gliolens.labels import REGIONS
+from gliolens.labels import NOTICE, REGIONS
 from gliolens.loader import read_case
 from gliolens.report import figures
+from gliolens.report.case_page import Answer, Measured, Score, verdict, write_case_report
 from gliolens.report.figures import COLOURS, Cut, display, pixel_mm
-from gliolens.report.page import (
-    NOTICE,
-    Answer,
-    Measured,
-    Score,
-    in_ml,
-    in_percent,
-    verdict,
-    write_bench_report,
-    write_case_report,
-)
+from gliolens.report.page import write_bench_report
+from gliolens.report.words import in_ml, in_percent
 from gliolens.stats.intervals import Interval, unknown
 
 VOID = {"meta", "br", "img", "link", "hr", "input"}
@@ -221,7 +213,7 @@ def test_one_series_and_no_mask_says_so(write):
     assert "No tumour outline was given or drawn" in page.text
     assert "Not given: T1, T2, FLAIR." in page.text
     assert "No volume was measured" in page.text
-    assert "No trained run was named" in page.text
+    assert "No trained run was named and no built-in answer" in page.text
     assert "--run RUN" in page.text
     assert len(page.images) == 1 + 2 + 1
     assert "(most tumour)" not in page.text
@@ -235,14 +227,14 @@ def test_empty_mask_says_so(write):
 def test_answer_shows_probabilities_decision_score_and_caution(write):
     case = make_case(targets={"idh": "wildtype"})
     text = write(case, measure(case), [answer(predict(case))]).text
-    assert "IDH status mutant at a probability of 73 %" in text
+    assert "IDH status trained run mutant at a probability of 73 %" in text
     assert "wildtype 27 % mutant 73 %" in text
     assert "0.84 (0.78 to 0.90)" in text
     assert "age alone (control) 0.80 (0.74 to 0.86)" in text
     assert "not clearly better than the control “age alone”" in text
     assert "this patient was in the training set" in text
     assert "On record for this case: wildtype ." in text
-    assert "No trained run was named" not in text
+    assert "No trained run was named and no built-in answer" not in text
 
 
 def test_decision_against_the_highest_probability_is_pointed_out(write):
@@ -493,5 +485,5 @@ def test_real_case_fits_in_four_megabytes(shared_data, tmp_path, row):
 
 
 def test_report_needs_no_torch():
-    code = "import sys, gliolens.report.page; sys.exit('torch' in sys.modules)"
+    code = "import sys, gliolens.report.page, gliolens.report.case_page; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

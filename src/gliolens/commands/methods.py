@@ -149,11 +149,7 @@ def _print_outcome(done: Any, json: bool) -> int:
     from gliolens.train import metrics_of
 
     if json:
-        print(
-            as_json(
-                {"folder": str(done.folder), **metrics_of(done.table), "failures": done.failures}
-            )
-        )
+        print(as_json({"folder": str(done.folder), **metrics_of(done.table), "failures": done.failures}))
     else:
         print_scores(done.table)
         print(f"written to {done.folder}\n{NOTICE}")
@@ -163,9 +159,10 @@ def _print_outcome(done: Any, json: bool) -> int:
 def predict(
     cases: Positional[tuple[Path, ...]] = (),
     *,
-    out: Out,
+    out: Out = Path("predictions"),
     run: tuple[Path, ...] = (),
     outline: Path | None = None,
+    redraw: bool = False,
     age: float | None = None,
     t1: Path | None = None,
     t1ce: Path | None = None,
@@ -181,9 +178,10 @@ def predict(
 
     Args:
         cases: folders of one case each, or cohort tables.
-        out: where to write.
+        out: where to write; one folder a case.
         run: folders of trained runs, one a target; the built-in predictors answer the targets that no run does.
         outline: folder of a trained outline network, for cases without a mask; the built-in one where not given.
+        redraw: draw cases that have a mask too, and say how well the two agree.
         age: age in years of a single case; the answers are better with it.
         t1: the T1 scan of a single case.
         t1ce: its T1 scan with contrast.
@@ -195,10 +193,13 @@ def predict(
         id: its name; that of its folder where not given.
         json: print JSON.
     """
-    from gliolens.infer import named_rows, predict
+    from gliolens.cohorts.named import named_rows
+    from gliolens.infer import predict
 
     files = {"t1": t1, "t1ce": t1ce, "t2": t2, "flair": flair, "mask": mask, "brain_mask": brain_mask}
-    done = predict(named_rows(cases, files, mask_scheme, id, age), out, runs=run, outline=outline)
+    done = predict(
+        named_rows(cases, files, mask_scheme, id, age), out, runs=run, outline=outline, redraw=redraw
+    )
     if json:
         print(as_json({"reports": done.reports, "failures": {k: str(e) for k, e in done.failures.items()}}))
     else:

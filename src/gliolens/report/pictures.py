@@ -11,6 +11,7 @@ from gliolens.errors import ConfigError
 from gliolens.labels import LABEL_TITLES, OEDEMA, SERIES, SERIES_TITLES, regions_known
 from gliolens.ops.geometry import resample
 from gliolens.report import figures
+from gliolens.report.built_in import Drawn
 from gliolens.types import Labels, Voxels
 
 _MOST_HEATMAPS = 4  # half a megabyte each; a page stays below four
@@ -68,11 +69,18 @@ def picture(png: bytes, caption: str, alt: str = "") -> Picture:
     return Picture(caption, alt or caption, "data:image/png;base64," + base64.b64encode(png).decode())
 
 
-def outline(case: Case, predictions: Sequence[Prediction]) -> Outline:
-    """Choose the outline to show: the case's own labels, else those of the first prediction that drew some."""
+def outline(case: Case, predictions: Sequence[Prediction], by: Drawn | None = None) -> Outline:
+    """Choose the outline to show: the case's own labels, else those of the first prediction that drew some.
+
+    Args:
+        case: the case.
+        predictions: answers that may have drawn labels.
+        by: who drew the case's labels, where no mask was given.
+    """
     drawn = [(p.method, p.labels) for p in predictions if p.labels is not None]
     if case.tumour is not None:
-        labels, scheme, origin = case.tumour, case.mask_scheme, "the tumour labels of the case"
+        origin = "the tumour labels of the case" if by is None else f"drawn by {by.by}, checked by no one"
+        labels, scheme = case.tumour, case.mask_scheme
     elif drawn:
         method, volume = drawn[0]
         labels, scheme, origin = _on_grid(case, volume, order=0), "gliolens", f"drawn by {method}"
@@ -104,6 +112,22 @@ def slices(case: Case, scene: figures.Scene) -> list[Group]:
         Group(f"Coronal and sagittal, {name}", False, [_slice(case, scene, best, c) for c in others]),
         Group(f"Axial slices of {name}, lowest first", True, [_strip(case, scene, best)]),
     ]
+
+
+def unsure(case: Case, scene: figures.Scene, by: Drawn | None) -> list[Picture]:
+    """Where the network that drew the outline is undecided; nothing where a mask was given or nothing was found."""
+    if by is None or not by.found:
+        return []
+    share = by.probabilities["whole"]
+    undecided = np.asarray(4 * share * (1 - share), dtype=np.float32)
+    if not undecided.any():
+        return []
+    cuts = [figures.central_cut(scene, plane) for plane in ("axial", "coronal", "sagittal")]
+    best = _best_series(case)
+    png = figures.heatmap_picture(scene, best, undecided, cuts)
+    where = f"over {SERIES_TITLES[best]} ({', '.join(f'{c.plane} {_place(case, c)}' for c in cuts)})"
+    alt = "Where the outline is unsure: bright where tumour and no tumour are equally likely"
+    return [picture(png, f"{alt}, {where}", alt)]
 
 
 def heatmaps(

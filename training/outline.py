@@ -1,0 +1,231 @@
+"""Train the built-in outline network on simulated patients alone: `make weights`.
+
+Each step sees one patient who is seen never again: drawn here more widely than in the simulated cohort, so that a
+real patient lies within. A stopped training goes on from its checkpoint. With a GPU everything runs there.
+"""
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+# Threads that wait must sleep: they share the cores with the processes that simulate the next patients.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+import lightning as L  # noqa: N812
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from gliolens.about import software
+from gliolens.cohorts.phantom.anatomy import head_grid
+from gliolens.cohorts.phantom.scans import Scans, make_scans
+from gliolens.cohorts.phantom.traits import Findings, PhantomTraits
+from gliolens.labels import ENHANCING, NECROTIC, SERIES
+from gliolens.loop import forget, train
+from gliolens.nn.unet import UNet
+from gliolens.outline import OUTPUTS, network_input, write_outliner
+
+SPACING_MM = 2.0
+WIDTHS = (16, 32, 64, 128, 128)
+STEPS_PER_EPOCH = 50
+PEAK = 2e-3
+LOBES = ("frontal", "temporal", "parietal", "occipital", "insula", "deep")
+
+
+def draw_patient(seed: int, number: int) -> PhantomTraits:
+    """A patient for training: any tumour in any brain, with no regard to how common it is."""
+    rng = np.random.default_rng([seed, number, 77])
+    findings = None if rng.random() < 0.06 else _draw_findings(rng)
+    return PhantomTraits(
+        case=str(number), seed=(seed, number), site=f"{seed}-{number}", age=float(rng.uniform(20.0, 88.0)),
+        sex="M", grade="healthy" if findings is None else "HGG", findings=findings,
+    )  # fmt: skip
+
+
+def _draw_findings(rng: np.random.Generator) -> Findings:
+    kinds = ("none", "faint", "patchy", "solid", "ring")
+    enhancement = str(rng.choice(kinds, p=(0.17, 0.06, 0.15, 0.17, 0.45)))
+    dark = enhancement in ("none", "faint")
+    share = rng.beta(3.0, 1.3) if dark else rng.beta(1.7, 2.3)
+    necrosis = {
+        "ring": rng.uniform(0.15, 0.8),
+        "solid": rng.uniform(0.0, 0.2),
+        "patchy": rng.uniform(0.0, 0.4),
+    }
+    return Findings(
+        volume_ml=float(np.clip(np.exp(rng.normal(np.log(65.0), 0.85)), 3.0, 240.0)),
+        core_share=float(np.clip(share, 0.08, 0.97)),
+        enhancement=enhancement,
+        necrosis=float(necrosis.get(enhancement, 0.0)),
+        front_mm=float(np.clip(np.exp(rng.normal(np.log(2.2), 0.55)), 0.8, 6.0)),
+        lobe=str(rng.choice(LOBES, p=(0.26, 0.26, 0.2, 0.08, 0.08, 0.12))),
+        cortical=bool(rng.random() < 0.35),
+        mismatch=bool(dark and rng.random() < 0.2),
+        calcified=bool(rng.random() < 0.1),
+        cystic=bool(rng.random() < 0.25),
+        bleeding=bool(not dark and rng.random() < 0.25),
+        foci=int(rng.choice((1, 2, 3, 4), p=(0.75, 0.14, 0.07, 0.04))),
+    )
+
+
+class Patients(Dataset[dict[str, Tensor]]):
+    """Simulated patients by number, ready for the network, each with what the network should answer."""
+
+    def __init__(self, seed: int, device: str) -> None:
+        self.seed, self.device, self.grid = seed, device, head_grid(SPACING_MM)
+
+    def __len__(self) -> int:
+        return STEPS_PER_EPOCH
+
+    def __getitem__(self, number: int) -> dict[str, Tensor]:
+        rng = np.random.default_rng([self.seed, number, 78])
+        scans = make_scans(
+            [draw_patient(self.seed, number)], self.grid, skull=[bool(rng.random() < 0.15)], device=self.device
+        )
+        return {"image": _image(scans, rng), "truth": _truth(scans)}
+
+
+def _image(scans: Scans, rng: np.random.Generator) -> Tensor:
+    """What the network sees: some series left out, and each through a curve that keeps the order of brightness."""
+    kept, series = scans.kept[0], {}
+    for i in _present(rng):
+        top = torch.quantile(scans.series[0, i][kept][::7], 0.995)
+        series[SERIES[i]] = (scans.series[0, i] / top).clamp(0.0, 3.0) ** float(np.exp(rng.normal(0.0, 0.22)))
+    return network_input(series, kept, SERIES)
+
+
+def _present(rng: np.random.Generator) -> list[int]:
+    """Which series there are: most often all, now and then one missing, seldom a single one."""
+    if rng.random() < 0.65:
+        return [0, 1, 2, 3]
+    if rng.random() < 0.3:
+        return [0, 1, 3]
+    count = int(rng.choice((1, 2, 3), p=(0.2, 0.35, 0.45)))
+    return sorted(rng.choice(4, size=count, replace=False).tolist())
+
+
+def _truth(scans: Scans) -> Tensor:
+    labels = scans.labels[0]
+    core = (labels == NECROTIC) | (labels == ENHANCING)
+    return torch.stack([labels > 0, core, labels == ENHANCING, scans.brain[0] & scans.kept[0]])
+
+
+class Fresh(Sampler[int]):
+    """New patients in every epoch, the same ones after a restart. Lightning tells it the epoch."""
+
+    def __init__(self) -> None:
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(self.epoch * STEPS_PER_EPOCH, (self.epoch + 1) * STEPS_PER_EPOCH))
+
+    def __len__(self) -> int:
+        return STEPS_PER_EPOCH
+
+
+class Task(L.LightningModule):
+    """The network, the running mean of its weights, and how it learns."""
+
+    def __init__(self, steps: int) -> None:
+        super().__init__()
+        self.steps = steps
+        self.net = UNet(inputs=2 * len(SERIES), outputs=len(OUTPUTS), widths=WIDTHS)
+        with torch.no_grad():  # tumour is rare: start from there
+            self.net.head.bias.copy_(torch.tensor([-3.0, -4.0, -4.0, 0.0]))
+        self.mean = AveragedModel(self.net, multi_avg_fn=get_ema_multi_avg_fn(0.99))
+        self.register_buffer(
+            "seconds", torch.zeros(())
+        )  # in the checkpoint, so that a restart goes on counting
+        self.since, self.seen = 0.0, torch.zeros(2)
+
+    def training_step(self, batch: dict[str, Tensor], index: int) -> Tensor:
+        logits = self.net(batch["image"]).float()
+        truth = batch["truth"].float()
+        cross = F.binary_cross_entropy_with_logits(logits, truth, reduction="none").mean(dim=(0, 2, 3, 4))
+        overlap = _dice_loss(torch.sigmoid(logits), truth)
+        loss = (6.0 * cross + overlap).mul(torch.tensor([1.0, 1.0, 1.0, 0.3]).to(cross)).sum()
+        self.seen += torch.stack([overlap[:3].detach().sum().cpu(), torch.tensor(3.0)])
+        return loss
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        self.mean.update_parameters(self.net)
+
+    def on_train_epoch_start(self) -> None:
+        self.since = time.monotonic()
+
+    def on_train_epoch_end(self) -> None:
+        took = time.monotonic() - self.since
+        self.seconds += took
+        left = took / 60 * (self.trainer.max_epochs - self.current_epoch - 1)
+        print(
+            f"epoch {self.current_epoch + 1}: mean Dice {1 - self.seen[0] / self.seen[1]:.3f} on patients not seen "
+            f"before; {float(self.seconds) / 60:.0f} min so far, about {left:.0f} to go",
+            file=sys.stderr, flush=True,
+        )  # fmt: skip
+        self.seen.zero_()
+
+    def configure_optimizers(self) -> Any:
+        optimiser = torch.optim.AdamW(self.net.parameters(), lr=PEAK, weight_decay=1e-4)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimiser, PEAK, total_steps=self.steps, pct_start=0.08, div_factor=20, final_div_factor=500
+        )
+        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def _dice_loss(p: Tensor, truth: Tensor) -> Tensor:
+    """One minus Dice of each output; near 0 where there is nothing to find and nothing was found."""
+    both = (p * truth).sum(dim=(0, 2, 3, 4))
+    return 1.0 - (2.0 * both + 20.0) / (p.sum(dim=(0, 2, 3, 4)) + truth.sum(dim=(0, 2, 3, 4)) + 20.0)
+
+
+def card(args: argparse.Namespace, hours: float) -> dict[str, Any]:
+    """What the weights are."""
+    return {
+        "widths": list(WIDTHS), "series": list(SERIES), "spacing_mm": SPACING_MM,
+        "thresholds": {"whole": 0.5, "core": 0.5, "enhancing": 0.5}, "least_ml": 0.3, "flips": [0],
+        "trained_on": f"{args.epochs * STEPS_PER_EPOCH} simulated patients, each seen once; no real scan",
+        "steps": args.epochs * STEPS_PER_EPOCH, "hours": round(hours, 2), "seed": args.seed,
+        "device": "one GPU" if torch.cuda.is_available() else f"a processor, {torch.get_num_threads()} threads",
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"), "software": software(), "scores": [],
+    }  # fmt: skip
+
+
+def main() -> None:
+    """Train, or go on; then write weights and card."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("-o", "--out", type=Path, required=True, help="folder of the weights and their card")
+    parser.add_argument("--work", type=Path, default=Path("build/outline"), help="where the checkpoint lies")
+    parser.add_argument("--epochs", type=int, default=64, help=f"of {STEPS_PER_EPOCH} patients each")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--workers", type=int, default=0 if torch.cuda.is_available() else 2)
+    args = parser.parse_args()
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    print(
+        f"{args.epochs * STEPS_PER_EPOCH} patients, about 1.5 s each on two cores. Stopped, it goes on from the last "
+        f"epoch: give the same command again.",
+        file=sys.stderr,
+    )
+    torch.manual_seed(args.seed)
+    task = Task(args.epochs * STEPS_PER_EPOCH)
+    batches = DataLoader(
+        Patients(args.seed, device), batch_size=1, sampler=Fresh(), num_workers=args.workers,
+        prefetch_factor=2 if args.workers else None, persistent_workers=bool(args.workers),
+    )  # fmt: skip
+    train(task, batches, epochs=args.epochs, folder=args.work, label="training", seed=args.seed)
+    write_outliner(args.out, task.mean.module, card(args, float(task.seconds) / 3600))
+    forget(args.work)
+
+
+if __name__ == "__main__":
+    main()
