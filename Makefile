@@ -65,10 +65,12 @@ $(ORACLE): $(READY)
 # Real data on which the answers are fitted and the outline is measured (docs/answers.md, docs/outline.md).
 DATA ?= ../shared/data
 
-weights: setup ## make the built-in weights anew: answers in a minute, outline in hours; goes on where it stopped
+weights: setup ## make the built-in weights anew and measure them: an hour or so; goes on where it stopped
+	mkdir -p build docs/tables docs/pictures
 	$(BIN)/python training/answers.py --tables $(DATA)/tables -o src/gliolens/weights/answers.json
 	$(BIN)/python training/outline.py -o src/gliolens/weights/outline
-	$(BIN)/python benchmarks/outline.py $(DATA) --write > docs/tables/outline.md
+	$(BIN)/python benchmarks/outline.py $(DATA) --write > build/outline.md && mv build/outline.md docs/tables/outline.md
+	$(BIN)/python benchmarks/pictures.py $(DATA) docs/pictures
 
 clean: ## remove what was built, but not .venv
 	rm -rf build dist docs/_build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -71,7 +71,9 @@ def main(data, out):
     heads = [*SERIES_TITLES.values(), "reference", "built-in outline"]
     for ax, title in zip(axes[0], heads, strict=True):
         ax.set_title(title, **HEAD)
-    legend = ", ".join(f"{colour}: {LABEL_TITLES[i]}" for i, colour in enumerate(("blue", "yellow", "red"), 1))
+    legend = ", ".join(
+        f"{colour}: {LABEL_TITLES[i]}" for i, colour in enumerate(("blue", "yellow", "red"), 1)
+    )
     figure.text(0.5, 0.005, legend, ha="center", **HEAD)
     figure.subplots_adjust(0.005, 0.02, 0.995, 0.965, 0.02, 0.03)
     figure.savefig(out / "simulated_and_real.jpg", dpi=70, pil_kwargs={"quality": 85})

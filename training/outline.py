@@ -6,7 +6,6 @@ real patient lies within. A stopped training goes on from its checkpoint. With a
 
 import argparse
 import os
-import sys
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -25,15 +24,23 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from gliolens.about import software
+from gliolens.cohorts.phantom import anatomy
 from gliolens.cohorts.phantom.anatomy import head_grid
 from gliolens.cohorts.phantom.scans import Scans, make_scans
 from gliolens.cohorts.phantom.traits import Findings, PhantomTraits
+from gliolens.errors import ConfigError
+from gliolens.io.store import content_hash, file_hash, write_json
 from gliolens.labels import ENHANCING, NECROTIC, SERIES
 from gliolens.loop import forget, train
 from gliolens.nn.unet import UNet
-from gliolens.outline import OUTPUTS, network_input, write_outliner
+from gliolens.outline import OUTPUTS, network_input, read_card, write_outliner
+from gliolens.progress import say
+from gliolens.protocol import check_settings
 
+SIMULATOR = Path(anatomy.__file__).parent
 SPACING_MM = 2.0
+DECAY = 0.99
+"""Of the running mean of the weights."""
 WIDTHS = (16, 32, 64, 128, 128)
 STEPS_PER_EPOCH = 50
 PEAK = 2e-3
@@ -88,7 +95,10 @@ class Patients(Dataset[dict[str, Tensor]]):
     def __getitem__(self, number: int) -> dict[str, Tensor]:
         rng = np.random.default_rng([self.seed, number, 78])
         scans = make_scans(
-            [draw_patient(self.seed, number)], self.grid, skull=[bool(rng.random() < 0.15)], device=self.device
+            [draw_patient(self.seed, number)],
+            self.grid,
+            skull=[bool(rng.random() < 0.15)],
+            device=self.device,
         )
         return {"image": _image(scans, rng), "truth": _truth(scans)}
 
@@ -143,7 +153,7 @@ class Task(L.LightningModule):
         self.net = UNet(inputs=2 * len(SERIES), outputs=len(OUTPUTS), widths=WIDTHS)
         with torch.no_grad():  # tumour is rare: start from there
             self.net.head.bias.copy_(torch.tensor([-3.0, -4.0, -4.0, 0.0]))
-        self.mean = AveragedModel(self.net, multi_avg_fn=get_ema_multi_avg_fn(0.99))
+        self.mean = AveragedModel(self.net, multi_avg_fn=get_ema_multi_avg_fn(DECAY))
         self.register_buffer(
             "seconds", torch.zeros(())
         )  # in the checkpoint, so that a restart goes on counting
@@ -168,11 +178,10 @@ class Task(L.LightningModule):
         took = time.monotonic() - self.since
         self.seconds += took
         left = took / 60 * (self.trainer.max_epochs - self.current_epoch - 1)
-        print(
-            f"epoch {self.current_epoch + 1}: mean Dice {1 - self.seen[0] / self.seen[1]:.3f} on patients not seen "
-            f"before; {float(self.seconds) / 60:.0f} min so far, about {left:.0f} to go",
-            file=sys.stderr, flush=True,
-        )  # fmt: skip
+        say(
+            f"epoch {self.current_epoch + 1}: soft Dice {1 - self.seen[0] / self.seen[1]:.3f} on patients not seen "
+            f"before; {float(self.seconds) / 60:.0f} min so far, about {left:.0f} to go"
+        )
         self.seen.zero_()
 
     def configure_optimizers(self) -> Any:
@@ -189,42 +198,77 @@ def _dice_loss(p: Tensor, truth: Tensor) -> Tensor:
     return 1.0 - (2.0 * both + 20.0) / (p.sum(dim=(0, 2, 3, 4)) + truth.sum(dim=(0, 2, 3, 4)) + 20.0)
 
 
+def settings(args: argparse.Namespace) -> dict[str, Any]:
+    """All that decides the weights; a checkpoint of other settings is not gone on from."""
+    code = [Path(__file__), *sorted(SIMULATOR.glob("*.py"))]
+    return {
+        "patients": args.epochs * STEPS_PER_EPOCH, "seed": args.seed, "widths": list(WIDTHS),
+        "spacing_mm": SPACING_MM, "code": content_hash([file_hash(file) for file in code]),
+    }  # fmt: skip
+
+
 def card(args: argparse.Namespace, hours: float) -> dict[str, Any]:
     """What the weights are."""
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{torch.get_num_threads()} cores"
     return {
         "widths": list(WIDTHS), "series": list(SERIES), "spacing_mm": SPACING_MM,
         "thresholds": {"whole": 0.5, "core": 0.5, "enhancing": 0.5}, "least_ml": 0.3, "flips": [0],
-        "trained_on": f"{args.epochs * STEPS_PER_EPOCH} simulated patients, each seen once; no real scan",
-        "steps": args.epochs * STEPS_PER_EPOCH, "hours": round(hours, 2), "seed": args.seed,
-        "device": "one GPU" if torch.cuda.is_available() else f"a processor, {torch.get_num_threads()} threads",
-        "finished": datetime.now(UTC).isoformat(timespec="seconds"), "software": software(), "scores": [],
+        "trained_on": f"{args.epochs * STEPS_PER_EPOCH:,} simulated patients, each seen once; no real scan",
+        "steps": args.epochs * STEPS_PER_EPOCH, "hours": round(hours, 2), "device": device, "seed": args.seed,
+        "settings": settings(args), "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "software": software(), "scores": [],
     }  # fmt: skip
+
+
+def parse() -> argparse.Namespace:
+    """What was asked for. Raises ConfigError where the simulator was to run beside a GPU."""
+    gpu = torch.cuda.is_available()
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("-o", "--out", type=Path, required=True, help="folder of the weights and their card")
+    parser.add_argument("--work", type=Path, default=Path("build/outline"), help="where the checkpoint lies")
+    parser.add_argument(
+        "--epochs", type=int, default=400 if gpu else 48, help=f"of {STEPS_PER_EPOCH} patients each"
+    )
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--workers", type=int, default=0 if gpu else 2, help="processes that simulate; 0 with a GPU"
+    )
+    args = parser.parse_args()
+    if gpu and args.workers:
+        raise ConfigError(
+            f"--workers is {args.workers}: with a GPU patients are simulated there; give --workers 0"
+        )
+    return args
+
+
+def trained(out: Path, wanted: dict[str, Any]) -> bool:
+    """Whether the folder holds weights of these very settings already."""
+    return (out / "card.json").is_file() and read_card(out).get("settings") == wanted
 
 
 def main() -> None:
     """Train, or go on; then write weights and card."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("-o", "--out", type=Path, required=True, help="folder of the weights and their card")
-    parser.add_argument("--work", type=Path, default=Path("build/outline"), help="where the checkpoint lies")
-    parser.add_argument("--epochs", type=int, default=64, help=f"of {STEPS_PER_EPOCH} patients each")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--workers", type=int, default=0 if torch.cuda.is_available() else 2)
-    args = parser.parse_args()
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    print(
-        f"{args.epochs * STEPS_PER_EPOCH} patients, about 1.5 s each on two cores. Stopped, it goes on from the last "
-        f"epoch: give the same command again.",
-        file=sys.stderr,
+    args = parse()
+    if trained(args.out, settings(args)):
+        say(f"{args.out} holds weights of these settings already; delete the folder to train them anew")
+        return
+    device, patients = "cuda" if torch.cuda.is_available() else "cpu", args.epochs * STEPS_PER_EPOCH
+    say(
+        f"{patients} patients; on two quiet cores (1.1 s each) about {patients * 1.1 / 60:.0f} minutes. Each epoch "
+        "tells how long is left. Stopped, it goes on from the last epoch: give the same command again."
     )
+    check_settings(args.work / "settings.json", settings(args))
+    write_json(args.work / "settings.json", {"settings": settings(args)})
     torch.manual_seed(args.seed)
-    task = Task(args.epochs * STEPS_PER_EPOCH)
+    task = Task(patients)
     batches = DataLoader(
         Patients(args.seed, device), batch_size=1, sampler=Fresh(), num_workers=args.workers,
         prefetch_factor=2 if args.workers else None, persistent_workers=bool(args.workers),
     )  # fmt: skip
-    train(task, batches, epochs=args.epochs, folder=args.work, label="training", seed=args.seed)
+    train(task, batches, epochs=args.epochs, folder=args.work, label="training", seed=args.seed, keep_every=1)
     write_outliner(args.out, task.mean.module, card(args, float(task.seconds) / 3600))
     forget(args.work)
+    (args.work / "settings.json").unlink()
 
 
 if __name__ == "__main__":

@@ -18,8 +18,6 @@ from gliolens.nn.precision import has_bfloat16
 from gliolens.progress import Counter
 
 CHECKPOINT = "last.ckpt"
-LONG = 60
-"""A training of more epochs than this keeps its checkpoint after each."""
 
 
 def train(
@@ -31,6 +29,7 @@ def train(
     label: str,
     seed: int = 0,
     callbacks: Sequence[Callback] = (),
+    keep_every: int | None = None,
 ) -> None:
     """Train a network, going on from `folder`'s checkpoint where a stopped run left one.
 
@@ -44,9 +43,10 @@ def train(
         label: what the progress says.
         seed: each epoch starts from a random state of its own, so that a restarted training goes the same way.
         callbacks: of the method's own, such as a score on inner folds.
+        keep_every: after how many epochs the checkpoint is written; a quarter of all where not given.
     """
     checkpoint = folder / CHECKPOINT
-    often = 1 if epochs > LONG else max(1, epochs // 4)
+    often = keep_every or max(1, epochs // 4)
     keep = ModelCheckpoint(
         dirpath=folder, filename="last", every_n_epochs=often, enable_version_counter=False
     )

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from gliolens.case import Grid
-from gliolens.cohorts.phantom import growth, signal, tissues
+from gliolens.cohorts.phantom import anatomy, growth, signal, tissues
 from gliolens.cohorts.phantom.anatomy import head_grid, make_anatomy, place_heads
 from gliolens.cohorts.phantom.chance import Chance, along_axes
 from gliolens.cohorts.phantom.scanner import _profile
@@ -224,3 +224,30 @@ def test_thick_slices_keep_an_even_image_and_blur_a_point():
     width = [float((row * (along - along[20]) ** 2).sum().sqrt()) for row in (thin[20], thick[21])]
     assert width[0] < 1.0
     assert width[1] > 2.0
+
+
+def test_the_templates_ventricles_are_the_ventricles():
+    """Lateral ventricles of young adults hold some 10 to 25 ml, and lie in the middle of the head, left and right."""
+    maps, affine = anatomy._template(2)
+    inside = np.argwhere(maps[3].numpy() < 0)
+    assert 10 < len(inside) * 8 / 1000 < 25
+    x, y, z = affine[:3, :3] @ inside.T + affine[:3, 3:]
+    assert abs(np.mean(x)) < 1
+    assert (x.min(), x.max()) == pytest.approx((-34, 34), abs=6)
+    assert -62 < y.min() < -40
+    assert 20 < y.max() < 40
+    assert -10 < z.min() < z.max() < 35
+
+
+def test_the_young_have_hardly_any_white_matter_change():
+    share = {}
+    for age in (25.0, 80.0):
+        heads = chances(6)
+        years = torch.full((6, 1, 1, 1, 1), age)
+        made = make_anatomy(place_heads(heads, years), heads.field(6.0, 2), years, 4.0)
+        shares = tissues.compose(made, None, [None] * 6, torch.zeros(6, 1, 1, 1, 1), chances(6, stream=2))
+        changed, white = (shares[:, TISSUES.index(n)].sum() for n in ("white matter change", "white"))
+        share[age] = float(changed / (changed + white))
+    assert share[25.0] < 0.04
+    assert 0.02 < share[80.0] < 0.35
+    assert share[80.0] > 1.5 * share[25.0]

@@ -22,8 +22,9 @@ from gliolens.cohorts.phantom.chance import Chance
 
 CENTRE_MM: Final = np.array([0.0, -17.0, 6.0])
 FIELD_OF_VIEW_MM: Final = np.array([160.0, 192.0, 160.0])
-_HEAD_REACH_MM: Final = 20.0
-"""Distances from the brain are told as far as this."""
+COARSE_MM: Final = 4.0
+_VENTRICLES_MM: Final = ((-36.0, -58.0, -4.0), (36.0, 32.0, 30.0))
+"""Corners of a box around the lateral ventricles of the template."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,11 +47,17 @@ class Anatomy:
 
 
 def head_grid(spacing: float) -> Grid:
-    """A grid that holds every simulated brain."""
-    d, h, w = (int(n) for n in np.ceil(FIELD_OF_VIEW_MM / spacing))
+    """A grid that holds every simulated brain; its edges divide by 2 and by `coarse_step`, so that coarse grids fit."""
+    step = 2 * coarse_step(spacing)
+    d, h, w = (int(n) for n in step * np.ceil(FIELD_OF_VIEW_MM / spacing / step))
     affine = np.diag([spacing, spacing, spacing, 1.0])
     affine[:3, 3] = CENTRE_MM - spacing * (np.array([d, h, w]) - 1) / 2
     return Grid((d, h, w), affine)
+
+
+def coarse_step(spacing: float) -> int:
+    """How many voxels along an edge make one of the coarse grid that tumours grow on."""
+    return round(COARSE_MM / spacing) or 1
 
 
 @lru_cache(maxsize=2)
@@ -63,15 +70,26 @@ def _template(resolution_mm: int) -> tuple[Tensor, np.ndarray]:
     grey, white, brain = (np.clip(np.asarray(image.dataobj, np.float32), 0.0, 1.0) for image in images)
     affine = np.asarray(images[0].affine, np.float64)
     depth = _signed_distance(brain > 0.5, resolution_mm)
-    fluid = (1.0 - grey - white > 0.5) & (depth > 14.0)
-    parts, _ = ndimage.label(fluid)
-    middle = np.round(np.linalg.solve(affine, [8.0, 6.0, 14.0, 1.0])[:3]).astype(int)  # a frontal horn
-    beside = -_signed_distance(parts == parts[tuple(middle)], resolution_mm)
+    beside = -_signed_distance(_ventricles(1.0 - grey - white, depth, affine), resolution_mm)
     smooth = ndimage.gaussian_filter(beside, 4.0 / resolution_mm)
     away = np.stack(np.gradient(smooth))
     away /= np.linalg.norm(away, axis=0) + 1e-3
     maps = np.stack([grey, white, depth, beside, *away]).astype(np.float32)
     return torch.from_numpy(maps), affine
+
+
+def _ventricles(fluid: np.ndarray, depth: np.ndarray, affine: np.ndarray) -> np.ndarray:
+    """The lateral and third ventricles: the piece of deep fluid that has most of it in their box."""
+    parts, _ = ndimage.label((fluid > 0.5) & (depth > 14.0))
+    low, high = (np.linalg.solve(affine, [*corner, 1.0])[:3].astype(int) for corner in _VENTRICLES_MM)
+    inside = parts[tuple(slice(a, b) for a, b in zip(low, high, strict=True))]
+    counts = np.bincount(inside.ravel(), minlength=2)
+    counts[0] = 0
+    if not counts.any():
+        raise RuntimeError(
+            f"the template of nilearn has no deep fluid within {_VENTRICLES_MM}: is it another template?"
+        )
+    return np.asarray(parts == counts.argmax())
 
 
 def _signed_distance(mask: np.ndarray, voxel_mm: float) -> np.ndarray:

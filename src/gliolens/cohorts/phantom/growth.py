@@ -17,12 +17,10 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
-from gliolens.case import Grid
-from gliolens.cohorts.phantom.anatomy import Anatomy
+from gliolens.cohorts.phantom.anatomy import Anatomy, coarse_step
 from gliolens.cohorts.phantom.chance import Chance
 from gliolens.cohorts.phantom.traits import Findings
 
-COARSE_MM: Final = 4.0
 GREY_MOBILITY: Final = 0.15
 """Mobility in grey matter as a share of that in white: Swanson 2000 has a fifth or less."""
 STEPS: Final = 220
@@ -66,11 +64,6 @@ class Growth:
     push: Tensor
 
 
-def coarse_step(grid: Grid) -> int:
-    """How many voxels along an edge make one of the coarse grid."""
-    return round(COARSE_MM / grid.spacing[0]) or 1
-
-
 def grow(anatomy: Anatomy, findings: Sequence[Findings], chance: Chance) -> Growth:
     """Grow the tumours of a batch from seeds in their lobes until each core has its volume.
 
@@ -79,7 +72,7 @@ def grow(anatomy: Anatomy, findings: Sequence[Findings], chance: Chance) -> Grow
         findings: what the tumours are like.
         chance: random numbers, on the fine grid.
     """
-    step = coarse_step(chance.grid)
+    step = coarse_step(chance.grid.spacing[0])
     edge = step * chance.grid.spacing[0]
     tissues, depth, where = anatomy.tissues, anatomy.depth, anatomy.where
     white, grey = tissues[:, 2:], tissues[:, 1:2]

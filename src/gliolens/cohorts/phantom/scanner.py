@@ -65,10 +65,11 @@ def _slices(b: int, s: int, chance: Chance, site: Chance) -> list[Float[Tensor, 
     """For each axis the matrix that blurs, shifts, and cuts into thick slices read between by lines."""
     blur = site.uniform(0.4, 1.0, s)
     shift = 0.35 * chance.normal(3, s)
-    thick = site.uniform(3.0, 6.5, s) * site.happens(0.35, s)
-    axis = (site.uniform(0.0, 1.0, s) * 1.43).long()  # 0: axial slices, seven in ten; 1: one of the others
-    other = site.happens(0.5, s).long()
-    cut = torch.where(axis == 0, 2, other)
+    alike = site.happens(0.2, 1)  # in one hospital of five all series have axial slices of one thickness
+    thick = site.uniform(3.0, 6.5, s) * site.happens(0.3, s)
+    thick = alike * site.uniform(3.0, 6.5, 1) + (1.0 - alike) * thick
+    axial = torch.maximum(site.happens(0.7, s), alike)
+    cut = torch.where(axial > 0, 2, site.happens(0.5, s).long())
     matrices = []
     for k, (n, spacing) in enumerate(zip(chance.grid.shape, chance.grid.spacing, strict=True)):
         along = torch.arange(n, device=chance.device) * spacing

@@ -9,9 +9,9 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 from gliolens.case import Grid
-from gliolens.cohorts.phantom.anatomy import Anatomy, make_anatomy, place_heads
+from gliolens.cohorts.phantom.anatomy import Anatomy, coarse_step, make_anatomy, place_heads
 from gliolens.cohorts.phantom.chance import Chance
-from gliolens.cohorts.phantom.growth import Tumour, coarse_step, grow, paint
+from gliolens.cohorts.phantom.growth import Tumour, grow, paint
 from gliolens.cohorts.phantom.scanner import cover, scan, strip
 from gliolens.cohorts.phantom.signal import draw_signals
 from gliolens.cohorts.phantom.tissues import TISSUES, compose
@@ -90,7 +90,7 @@ def _bodies(
     where, folds = place_heads(head, age), torch.cat([head.field(4.0, 1), head.field(8.0, 1)], dim=1)
     if not any(findings):
         return make_anatomy(where, folds, age, grid.spacing[0]), None
-    step, all_findings = coarse_step(grid), [f or _NO_TUMOUR for f in findings]
+    step, all_findings = coarse_step(grid.spacing[0]), [f or _NO_TUMOUR for f in findings]
     coarse = make_anatomy(F.avg_pool3d(where, step), F.avg_pool3d(folds, step), age, grid.spacing[0])
     grown = grow(coarse, all_findings, growth)
     present = _column([f is not None for f in findings], age.device)

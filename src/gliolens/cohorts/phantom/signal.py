@@ -23,26 +23,37 @@ RELAXIVITY: Final = 4.5
 _PROPERTIES: Final = {
     # protons, T1 in ms, T2 in ms, contrast medium taken up in mM, spread of the times between patients
     "fluid": (1.00, 4200.0, 1500.0, 0.00, 0.05),
-    "grey": (0.84, 1350.0, 98.0, 0.05, 0.06),
-    "white": (0.70, 850.0, 72.0, 0.02, 0.06),
+    "grey": (0.84, 1350.0, 98.0, 0.05, 0.03),
+    "white": (0.70, 850.0, 72.0, 0.02, 0.03),
     "deep grey": (0.80, 1150.0, 74.0, 0.04, 0.06),
     "pallidum": (0.74, 1000.0, 54.0, 0.03, 0.08),
     "white matter change": (0.84, 1350.0, 150.0, 0.03, 0.15),
-    "choroid plexus": (0.90, 1700.0, 180.0, 0.90, 0.20),
+    "choroid plexus": (0.88, 1700.0, 125.0, 0.90, 0.20),
     "vessel": (0.90, 1600.0, 60.0, 3.50, 0.15),
     "dura": (0.60, 900.0, 45.0, 0.80, 0.15),
     "fat": (0.90, 380.0, 90.0, 0.03, 0.10),
     "muscle": (0.75, 1100.0, 40.0, 0.12, 0.10),
     "bone": (0.08, 1000.0, 20.0, 0.00, 0.10),
-    "oedema": (0.88, 1600.0, 200.0, 0.03, 0.14),
-    "solid": (0.87, 1700.0, 190.0, 0.06, 0.18),
-    "enhancing": (0.86, 1550.0, 150.0, 0.75, 0.18),
-    "necrosis": (0.94, 2300.0, 290.0, 0.08, 0.30),
+    "oedema": (0.88, 1800.0, 205.0, 0.03, 0.13),
+    "solid": (0.87, 1900.0, 200.0, 0.06, 0.18),
+    "enhancing": (0.86, 1750.0, 160.0, 0.75, 0.18),
+    "necrosis": (0.94, 2450.0, 310.0, 0.08, 0.28),
     "fresh blood": (0.80, 600.0, 80.0, 0.02, 0.25),
     "old blood": (0.70, 1200.0, 26.0, 0.02, 0.25),
     "calcium": (0.40, 1200.0, 32.0, 0.02, 0.25),
     "air": (0.00, 1000.0, 50.0, 0.00, 0.00),
 }
+
+_ILL: Final = (
+    "oedema",
+    "solid",
+    "enhancing",
+    "necrosis",
+    "white matter change",
+    "fresh blood",
+    "old blood",
+    "calcium",
+)
 
 
 def draw_signals(findings: Sequence[Findings | None], chance: Chance, site: Chance) -> Float[Tensor, "b s k"]:
@@ -57,7 +68,7 @@ def draw_signals(findings: Sequence[Findings | None], chance: Chance, site: Chan
     water = chance.normal(len(TISSUES))  # more of it makes both times longer
     t1 = t1 * torch.exp(spread * water)
     t2 = t2 * torch.exp(1.3 * spread * (0.8 * water + 0.6 * chance.normal(len(TISSUES))))
-    _apply_findings(findings, t1, t2, chance)
+    _apply_findings(findings, t1, t2, uptake, chance)
     weak_field = site.happens(0.4, 1)  # 1.5 T
     t1, t2 = t1 * (1.0 - 0.22 * weak_field), t2 * (1.0 + 0.08 * weak_field)
     t1[:, 0], dose = 4200.0, torch.exp(0.25 * chance.normal(1))
@@ -76,16 +87,22 @@ def draw_signals(findings: Sequence[Findings | None], chance: Chance, site: Chan
         dim=1,
     )
     _let_flow(signals, gradient, chance)
-    return signals * torch.exp(0.04 * chance.normal(len(SERIES), len(TISSUES)))
+    # What no equation of these has (magnetisation transfer, diffusion, flow) differs more in what is ill.
+    unlike = torch.tensor([0.07 if name in _ILL else 0.03 for name in TISSUES]).to(signals)
+    return signals * torch.exp(unlike * chance.normal(len(SERIES), len(TISSUES)))
 
 
-def _apply_findings(findings: Sequence[Findings | None], t1: Tensor, t2: Tensor, chance: Chance) -> None:
-    """Fluid-like solid tumour under a T2-FLAIR mismatch, fluid in cysts."""
-    solid, necrosis = TISSUES.index("solid"), TISSUES.index("necrosis")
+def _apply_findings(
+    findings: Sequence[Findings | None], t1: Tensor, t2: Tensor, uptake: Tensor, chance: Chance
+) -> None:
+    """Fluid-like solid tumour under a T2-FLAIR mismatch, fluid in cysts, little contrast medium where it is faint."""
+    solid, necrosis, enhancing = (TISSUES.index(name) for name in ("solid", "necrosis", "enhancing"))
     stretch = chance.uniform(1.0, 1.3, 2)
     for i, finding in enumerate(findings):
+        if finding is not None and finding.enhancement == "faint":
+            uptake[i, enhancing] *= 0.4
         if finding is not None and finding.mismatch:
-            t1[i, solid], t2[i, solid] = 2500.0 * stretch[i, 0], 330.0 * stretch[i, 1]
+            t1[i, solid], t2[i, solid] = 2500.0 * stretch[i, 0], 400.0 * stretch[i, 1]
         if finding is not None and finding.cystic:
             t1[i, necrosis], t2[i, necrosis] = 3100.0 * stretch[i, 0], 700.0 * stretch[i, 1]
 
@@ -102,14 +119,14 @@ def _t1_weighted(protons: Tensor, t1: Tensor, t2: Tensor, gradient: Tensor, site
 
 
 def _t2_weighted(protons: Tensor, t1: Tensor, t2: Tensor, site: Chance) -> Tensor:
-    repeat, echo = site.uniform(3000.0, 7000.0, 1), site.uniform(75.0, 125.0, 1)
+    repeat, echo = site.uniform(4000.0, 7500.0, 1), site.uniform(75.0, 125.0, 1)
     return protons * (1.0 - torch.exp(-repeat / t1)) * torch.exp(-echo / t2)
 
 
 def _flair(protons: Tensor, t1: Tensor, t2: Tensor, site: Chance) -> Tensor:
-    repeat, echo = site.uniform(6000.0, 11000.0, 1), site.uniform(95.0, 150.0, 1)
+    repeat, echo = site.uniform(7000.0, 11000.0, 1), site.uniform(105.0, 150.0, 1)
     null = t1[:, 0:1] * torch.log(2.0 / (1.0 + torch.exp(-repeat / t1[:, 0:1])))
-    wait = null * site.uniform(0.9, 1.04, 1)
+    wait = null * site.uniform(0.94, 1.04, 1)
     recovered = (1.0 - 2.0 * torch.exp(-wait / t1) + torch.exp(-repeat / t1)).abs()
     return protons * recovered * torch.exp(-echo / t2)
 

@@ -46,7 +46,7 @@ def compose(
     """
     shares = torch.zeros(len(skull), len(TISSUES), *chance.grid.shape, device=skull.device)
     shares[:, :3] = anatomy.tissues
-    folded = (anatomy.where * torch.tensor([1.0, 1.0, 1.0]).to(skull).reshape(1, 3, 1, 1, 1)).clone()
+    folded = anatomy.where.clone()
     folded[:, 0:1].abs_()  # left and right alike
     for middle, radii in _DEEP_GREY_MM:
         _turn(shares, "grey", "deep grey", _ball(folded, middle, radii))

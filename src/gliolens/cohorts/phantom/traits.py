@@ -40,7 +40,7 @@ _LOTS: Final = (
 
 @dataclass(frozen=True)
 class Findings:
-    """All that the scans of one tumour show of its biology.
+    """All that the scans of one tumour show of its biology; the bounds are those of the cohort, training draws wider.
 
     Attributes:
         volume_ml: whole tumour, oedema included, 4 to 220.
