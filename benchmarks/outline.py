@@ -106,8 +106,8 @@ def print_doubt(check):
     both = np.isfinite(own) & np.isfinite(real)
     agree = np.corrcoef(own[both], real[both])[0, 1]
     print(
-        f"\nOf the whole tumour the network itself expected a Dice of {own[both].mean():.2f} on average, where the true "
-        f"one was {real[both].mean():.2f} ({both.sum()} cases; correlation {agree:.2f})."
+        f"\nOf the whole tumour the network itself expected a Dice of {own[both].mean():.2f} on average, where the "
+        f"true one was {real[both].mean():.2f} ({both.sum()} cases; correlation {agree:.2f})."
     )
 
 
