@@ -34,9 +34,9 @@ _PROPERTIES: Final = {
     "fat": (0.90, 380.0, 90.0, 0.03, 0.10),
     "muscle": (0.75, 1100.0, 40.0, 0.12, 0.10),
     "bone": (0.08, 1000.0, 20.0, 0.00, 0.10),
-    "oedema": (0.88, 1800.0, 205.0, 0.03, 0.13),
-    "solid": (0.87, 1900.0, 200.0, 0.06, 0.18),
-    "enhancing": (0.86, 1750.0, 160.0, 0.75, 0.18),
+    "oedema": (0.86, 1420.0, 180.0, 0.03, 0.20),
+    "solid": (0.87, 1700.0, 195.0, 0.06, 0.22),
+    "enhancing": (0.86, 1650.0, 155.0, 0.75, 0.20),
     "necrosis": (0.94, 2450.0, 310.0, 0.08, 0.28),
     "fresh blood": (0.80, 600.0, 80.0, 0.02, 0.25),
     "old blood": (0.70, 1200.0, 26.0, 0.02, 0.25),
@@ -67,7 +67,7 @@ def draw_signals(findings: Sequence[Findings | None], chance: Chance, site: Chan
     protons, t1, t2, uptake, spread = (column.expand(b, -1).clone() for column in table.T)
     water = chance.normal(len(TISSUES))  # more of it makes both times longer
     t1 = t1 * torch.exp(spread * water)
-    t2 = t2 * torch.exp(1.3 * spread * (0.8 * water + 0.6 * chance.normal(len(TISSUES))))
+    t2 = t2 * torch.exp(spread * (0.7 * water + 0.7 * chance.normal(len(TISSUES))))
     _apply_findings(findings, t1, t2, uptake, chance)
     weak_field = site.happens(0.4, 1)  # 1.5 T
     t1, t2 = t1 * (1.0 - 0.22 * weak_field), t2 * (1.0 + 0.08 * weak_field)
