@@ -3,6 +3,7 @@
 import importlib
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -297,6 +298,21 @@ def test_regions_a_mask_cannot_tell_leave_grade_without_an_answer(answers):
     assert found["codel_1p19q"].abstained == "not known: share of the core that enhances"
 
 
+def test_the_reason_why_something_is_not_known_stands_beside_it(answers):
+    parts = ("core", "enhancing", "necrotic", "oedema")
+    measured = {k: v for k, v in TYPICAL.items() if k not in parts}
+    reasons = dict.fromkeys(parts, "a guess") | {"Sphericity": "unasked"}
+    found = named(answers.answer(measured, 50.0, reasons))
+    assert found["codel_1p19q"].abstained == "not known: share of the core that enhances (a guess)"
+    assert found["grade"].abstained.startswith("not known: volume of enhancing tumour (ml), ")
+    assert found["grade"].abstained.endswith("(ml) (a guess)")
+    assert not found["idh"].abstained
+    shapeless = {k: v for k, v in TYPICAL.items() if k not in ("Sphericity", "VoxelVolume")}
+    reasons = {"Sphericity": "too small", "VoxelVolume": "not counted"}
+    grade = named(answers.answer(shapeless, 50.0, reasons))["who_grade"]
+    assert grade.abstained.endswith("(not counted; too small)")
+
+
 def test_an_unknown_age_takes_the_predictor_without_age_and_says_so(answers):
     for age in (None, math.nan):
         idh = named(answers.answer(TYPICAL, age))["idh"]
@@ -337,6 +353,30 @@ def test_answers_that_contradict_each_other_say_so(answers):
     for target in ("grade", "who_grade"):
         assert "contradict" in found[target].cautions[0]
     assert not any("contradict" in c for c in found["idh"].cautions)
+
+
+def test_a_high_grade_of_grade_2_or_3_is_a_contradiction(answers):
+    longer = {k: 1.3 * v for k, v in TYPICAL.items() if k.endswith("AxisLength")}
+    young = {**TYPICAL, **longer, "VoxelVolume": 0.9 * 1.3**3 * 80_000.0, "Sphericity": 0.7}
+    found = named(answers.answer(young, 35.0))
+    assert (found["grade"].conformal, found["who_grade"].conformal) == (("HGG",), ("2", "3"))
+    for target in ("grade", "who_grade"):
+        assert "contradict each other (Grade HGG and WHO grade 2 or 3)" in found[target].cautions[0]
+    assert not any("contradict" in c for c in found["idh"].cautions)
+
+
+@pytest.mark.parametrize("only", ["2", "3", "4"])
+def test_each_single_who_grade_is_held_against_a_high_grade(only, answers):
+    def sure(target: str, aged: bool, name: str) -> Predictor:
+        one = answers.first[target, aged]
+        scores = {c: np.full(99, 2.0 if c == name else -1.0) for c in one.classes}
+        return replace(one, conformal=scores)
+
+    first = {**answers.first, ("grade", False): sure("grade", False, "HGG")}
+    first["who_grade", True] = sure("who_grade", True, only)
+    found = named(replace(answers, first=first).answer(TYPICAL, 50.0))
+    assert (found["grade"].conformal, found["who_grade"].conformal) == (("HGG",), (only,))
+    assert any("contradict" in c for c in found["grade"].cautions) == (only != "4")
 
 
 def test_an_answer_that_hangs_on_the_outline_s_roughness_says_by_how_much(answers):

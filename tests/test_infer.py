@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -13,8 +14,8 @@ from gliolens.cli import main
 from gliolens.cohorts.named import named_rows
 from gliolens.cohorts.phantom.cohort import write_phantom
 from gliolens.cohorts.phantom.traits import PhantomConfig
-from gliolens.errors import ConfigError
-from gliolens.infer import measure
+from gliolens.errors import CohortError, ConfigError
+from gliolens.infer import measure, predict
 from gliolens.io.tables import read_cohort, write_cohort
 from gliolens.labels import NOTICE, SERIES, TARGETS
 from gliolens.loader import read_case
@@ -155,6 +156,120 @@ def test_missing_series_are_named(scans, net, tmp_path):
     assert any("without t1, t1ce, which it was trained with" in step for step in made["history"])
 
 
+def by_target(made: dict) -> dict:
+    return {answer["target"]: answer for answer in made["built_in_answers"]}
+
+
+def test_parts_that_need_contrast_are_not_known_without_it(scans, net, tmp_path):
+    for name in ("t1ce", "t2"):
+        next(scans.glob(f"*_{name}.nii.gz")).unlink()
+    made = predicted(tmp_path / "out", scans, "--outline", net, "--age", "50")
+    answers, parts = by_target(made), ("core", "enhancing", "necrotic", "oedema")
+    assert voxels(made["folder"] / "labels.nii.gz").any()
+    assert made["volumes_ml"]["whole"] > 0
+    for name in parts:
+        assert made["volumes_ml"][name] is None
+        assert "without T1 with contrast" in made["not_known"][name]
+    for target in ("grade", "codel_1p19q"):
+        assert answers[target]["probabilities"] == {}
+        assert "drawn without T1 with contrast" in answers[target]["abstained"]
+    for target in ("idh", "who_grade"):
+        assert "contrast" not in (answers[target]["abstained"] or "")
+    assert "a guess here: tumour core, enhancing tumour" in made["page"]
+    volumes = made["page"].split("<h2>Volumes</h2>")[1].split("</section>")[0]
+    assert volumes.count("drawn without T1 with contrast") == len(parts)
+    assert volumes.count("not known") == len(parts)
+
+
+def test_without_flair_and_t2_the_whole_tumour_is_not_known(scans, net, tmp_path):
+    for name in ("flair", "t2"):
+        next(scans.glob(f"*_{name}.nii.gz")).unlink()
+    made = predicted(tmp_path / "out", scans, "--outline", net, "--age", "50")
+    assert made["volumes_ml"]["whole"] is None
+    assert made["volumes_ml"]["enhancing"] is not None
+    assert set(made["shape_whole_tumour"].values()) == {None}
+    for name in ("whole", "oedema", "Sphericity", "VoxelVolume"):
+        assert "without FLAIR and T2" in made["not_known"][name]
+    for target in ("grade", "idh", "who_grade"):
+        answer = by_target(made)[target]
+        assert answer["probabilities"] == {}
+        assert "drawn without FLAIR and T2" in answer["abstained"]
+    assert "there is no tumour outline" not in made["page"]
+
+
+def test_a_single_series_is_read(scans, net, tmp_path):
+    flair = next(scans.glob("*_flair.nii.gz"))
+    made = predicted(tmp_path / "out", "--flair", flair, "--id", "one", "--outline", net)
+    assert made["outline"]["missing_series"] == ["t1", "t1ce", "t2"]
+    assert voxels(made["folder"] / "labels.nii.gz").shape == voxels(flair).shape
+    assert made["volumes_ml"]["whole"] > 0
+    assert made["volumes_ml"]["core"] is None
+
+
+@pytest.mark.parametrize("bfloat16", [True, False])
+def test_the_precision_stands_beside_the_weights(bfloat16, scans, net, tmp_path, monkeypatch):
+    monkeypatch.setattr("gliolens.outline.has_bfloat16", lambda: bfloat16)
+    made = predicted(tmp_path / "out", scans, "--outline", net)
+    kind = "bfloat16" if bfloat16 else "float32"
+    assert f"computed in {kind} on " in made["provenance"]["outline"]
+    assert made["outline"]["precision"].startswith(kind)
+    assert f"computed in {kind} on " in made["page"]
+
+
+# --- several cases ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def cohort(phantom, tmp_path) -> Path:
+    """A cohort table of two cases without masks; their scans may be spoilt."""
+    shutil.copytree(phantom, tmp_path / "cohort")
+    table = tmp_path / "cohort" / "cohort.csv"
+    write_cohort(table, [replace(row, mask=None, mask_scheme=None) for row in read_cohort(table)])
+    return table
+
+
+def spoil(table: Path, case: str) -> Path:
+    file = table.parent / case / f"{case}_t1.nii.gz"
+    file.write_bytes(file.read_bytes()[:500])
+    return file
+
+
+def test_of_a_table_the_case_that_fails_is_listed_and_the_other_answered(cohort, net, tmp_path, capsys):
+    file, out = spoil(cohort, "SIM-0001"), tmp_path / "out"
+    whole = (cohort.parent / "SIM-0002" / "SIM-0002_t1.nii.gz").read_bytes()
+    words = ["predict", str(cohort), "--outline", str(net), "-o", str(out), "--json"]
+    assert main(words) == 3
+    told = json.loads(capsys.readouterr().out)
+    assert list(told["reports"]) == ["SIM-0002"]
+    assert list(told["failures"]) == ["SIM-0001"]
+    assert sorted(f.name for f in out.iterdir()) == ["SIM-0002", "failures.json"]
+    failures = json.loads((out / "failures.json").read_text(encoding="utf-8"))
+    assert failures.keys() == {"SIM-0001"}
+    assert file.name in failures["SIM-0001"]
+    made = json.loads((out / "SIM-0002" / "prediction.json").read_text(encoding="utf-8"))
+    assert made["labels"]["source"] == "drawn by the network in draws"
+    file.write_bytes(whole)
+    assert main(words) == 0
+    assert sorted(f.name for f in out.iterdir()) == ["SIM-0001", "SIM-0002"]
+
+
+def test_where_all_cases_fail_they_are_listed_too(cohort, net, tmp_path):
+    out = tmp_path / "out"
+    for case in ("SIM-0001", "SIM-0002"):
+        spoil(cohort, case)
+    assert main(["predict", str(cohort), "--outline", str(net), "-o", str(out)]) == 4
+    assert [f.name for f in out.iterdir()] == ["failures.json"]
+    assert json.loads((out / "failures.json").read_text(encoding="utf-8")).keys() == {"SIM-0001", "SIM-0002"}
+
+
+def test_a_strange_age_of_one_case_does_not_stop_the_others(phantom, tmp_path):
+    first, second = read_cohort(phantom / "cohort.csv")
+    done = predict([replace(first, age=float("inf")), second], tmp_path / "out")
+    assert list(done.reports) == ["SIM-0002"]
+    assert "age inf" in str(done.failures["SIM-0001"])
+    assert done.failures["SIM-0001"].case == "SIM-0001"
+
+
 def test_where_no_tumour_is_found_the_report_says_so_and_nothing_is_answered(scans, blind, tmp_path):
     made = predicted(tmp_path / "out", scans, "--outline", blind)
     assert not voxels(made["folder"] / "labels.nii.gz").any()
@@ -226,12 +341,20 @@ def test_age_is_used_from_the_flag_or_the_table_and_asked_for_without(phantom, t
     assert idh("d", table)["probabilities"] == young["probabilities"]
 
 
-@pytest.mark.parametrize("age", [-1.0, 121.0, float("nan")])
+@pytest.mark.parametrize("age", [-1.0, 131.0, float("nan")])
 def test_no_age_of_a_person_is_refused(age, phantom):
-    with pytest.raises(ConfigError, match="0 to 120"):
+    with pytest.raises(ConfigError, match="0 to 130"):
         named_rows([phantom / "SIM-0001"], {}, None, None, age)
     with pytest.raises(ConfigError, match="an age for one"):
         named_rows([phantom / "cohort.csv"], {}, None, None, 54.0)
+
+
+def test_the_flag_and_the_table_take_the_same_ages(phantom):
+    oldest = named_rows([phantom / "SIM-0001"], {}, None, None, 130.0)[0]
+    write_cohort(phantom / "oldest.csv", [oldest])
+    assert read_cohort(phantom / "oldest.csv")[0].age == 130.0
+    with pytest.raises(CohortError, match="0 to 130"):
+        write_cohort(phantom / "older.csv", [replace(oldest, age=131.0)])
 
 
 def test_what_is_measured_is_what_the_answers_are_asked_with(phantom):

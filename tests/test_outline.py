@@ -15,11 +15,23 @@ from hypothesis.extra.numpy import arrays
 from scipy import ndimage
 
 from gliolens.case import Case, CaseRow, Grid
+from gliolens.cohorts.phantom.anatomy import head_grid
+from gliolens.cohorts.phantom.scans import make_scans
+from gliolens.cohorts.phantom.traits import PhantomConfig, draw_cohort
 from gliolens.errors import CaseError, ModelError
+from gliolens.io.store import content_hash
 from gliolens.labels import SERIES
 from gliolens.loader import read_case
 from gliolens.nn.unet import UNet
-from gliolens.outline import Outliner, draw, network_input, read_outliner, tissue, write_outliner
+from gliolens.outline import (
+    Outliner,
+    draw,
+    foreground_of,
+    network_input,
+    read_outliner,
+    tissue,
+    write_outliner,
+)
 from gliolens.stats.segmentation import dice
 
 few = settings(max_examples=25, deadline=None, database=None)
@@ -139,6 +151,25 @@ def test_tissue_is_found_whatever_the_background_was_set_to(background):
     scaled = np.where(inside, (image - image[inside].mean()) / 30, background).astype(np.float32)
     found = tissue(scaled)
     assert np.count_nonzero(found != inside) <= 1e-3 * inside.sum()
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_head_in_its_skull_holds_the_ventricles_and_not_the_air(place):
+    patient, grid = draw_cohort(2, 1, PhantomConfig(spacing_mm=4.0))[place], head_grid(4.0)
+    with torch.inference_mode():
+        scans = make_scans([patient], grid, skull=[True])
+    series = {name: scans.series[0, SERIES.index(name)].numpy() for name in ("t1", "flair")}
+    brain, air, t1 = scans.brain[0].numpy(), ~scans.kept[0].numpy(), series["t1"]
+    assert np.unique(t1[air]).size > 10  # noise, not one value
+    deep = ndimage.binary_erosion(brain, iterations=3)
+    ventricles = deep & (t1 < np.quantile(t1[brain], 0.05))  # fluid is dark without T2
+    found = foreground_of(Case(id="case 1", grid=grid, source=grid, series=series))
+    above_otsu = tissue(t1) | tissue(series["flair"])
+    assert ventricles.sum() > 100
+    assert above_otsu[ventricles].mean() < 0.05  # the threshold alone would lose them
+    assert found[ventricles].mean() > 0.98
+    assert found[brain].mean() > 0.99
+    assert found[air].mean() < 0.04
 
 
 # --- laws of what is drawn -------------------------------------------------------------------------------------
@@ -396,14 +427,63 @@ def test_weights_of_another_network_are_refused(tmp_path):
         ({"least_ml": -1.0}, "least_ml"),
         ({"flips": [3]}, "flips"),
         ({"widths": []}, "widths"),
+        ({"widths": 8}, "widths"),
+        ({"series": None}, "series"),
+        ({"spacing_mm": "2 mm"}, "spacing_mm"),
+        ({"thresholds": [0.5, 0.5, 0.5]}, "thresholds"),
+        ({"trained_on": 7}, "trained_on"),
     ],
 )
 def test_a_card_that_makes_no_sense_is_not_written(change, said, tmp_path):
-    with pytest.raises(ModelError, match=said):
+    with pytest.raises(ModelError, match=f"{said}.*; correct the card"):
         write_outliner(tmp_path, random_net(), CARD | change)
-    with pytest.raises(ModelError, match=said):
+    with pytest.raises(ModelError, match=f"{said}.*; correct the card"):
         write_outliner(tmp_path, random_net(), {k: v for k, v in CARD.items() if k != said})
     assert list(tmp_path.iterdir()) == []
+
+
+ROW = {"cohort": "real", "region": "core", "n": 3, "dice": 0.5}
+OWN = {"case": "case 1", "own": 0.9, "real": None}
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"hours": "6 h"}, "hours"),
+        ({"hours": -1.0}, "hours"),
+        ({"steps": 12.5}, "steps"),
+        ({"steps": "many"}, "steps"),
+        ({"scores": 0.8}, "scores"),
+        ({"scores": ["whole 0.8"]}, "scores"),
+        ({"scores": [{k: v for k, v in ROW.items() if k != "cohort"}]}, "scores"),
+        ({"scores": [{k: v for k, v in ROW.items() if k != "dice"}]}, "scores"),
+        ({"scores": [ROW | {"region": "skull"}]}, "scores"),
+        ({"scores": [ROW | {"n": "3"}]}, "scores"),
+        ({"scores": [ROW | {"dice": 80.0}]}, "scores"),
+        ({"scores": [ROW | {"low": "0.4"}]}, "scores"),
+        ({"scores_note": 3}, "scores_note"),
+        ({"doubt_check": [OWN | {"own": "0.9"}]}, "doubt_check"),
+        ({"doubt_check": [{"case": "case 1", "own": 0.9}]}, "doubt_check"),
+    ],
+)
+def test_what_a_card_tells_of_itself_must_be_of_its_kind(change, said, tmp_path):
+    with pytest.raises(ModelError, match=rf"found {said} .*, not .*; correct the card"):
+        write_outliner(tmp_path, random_net(), CARD | change)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_card_whose_type_is_wrong_on_disk_says_what_to_do(tmp_path):
+    good = {"hours": 6, "steps": 20, "scores": [ROW, ROW | {"dice": None}], "doubt_check": [OWN]}
+    write_outliner(tmp_path, random_net(), CARD | good)
+    card = read_outliner(tmp_path).card
+    assert [card[name] for name in good] == list(good.values())
+    changed = {k: v for k, v in card.items() if k != "sha256_card"} | {"hours": "long"}
+    changed["sha256_card"] = content_hash(changed)
+    (tmp_path / "card.json").write_text(json.dumps(changed))
+    with pytest.raises(
+        ModelError, match="hours long, not hours, 0 or more; name another folder with --outline"
+    ):
+        read_outliner(tmp_path)
 
 
 def test_weights_that_are_not_built_yet_say_how_to_make_them(tmp_path, monkeypatch):

@@ -227,7 +227,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("-o", "--out", type=Path, required=True, help="folder of the weights and their card")
     parser.add_argument("--work", type=Path, default=Path("build/outline"), help="where the checkpoint lies")
     parser.add_argument(
-        "--epochs", type=int, default=400 if gpu else 38, help=f"of {STEPS_PER_EPOCH} patients each"
+        "--epochs", type=int, default=400 if gpu else 28, help=f"of {STEPS_PER_EPOCH} patients each"
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(

@@ -28,6 +28,7 @@ from gliolens.labels import TARGET_TITLES, TARGETS
 FORMAT: Final = 1
 """Raised whenever the file's fields change."""
 BUILT_IN: Final = Path(__file__).parent / "weights" / "answers.json"
+NO_REASONS: Final[Mapping[str, str]] = MappingProxyType({})
 
 QUANTITIES: Final[Mapping[str, str]] = MappingProxyType(
     {
@@ -47,6 +48,10 @@ TRANSFORMS: Final[Mapping[str, Callable[[Any], Any]]] = MappingProxyType(
     {"plain": np.asarray, "log": np.log, "log(q + 1)": np.log1p, "square root": np.sqrt}
 )
 """What is done to a quantity before it is standardised; all take numbers and arrays."""
+_MADE_OF: Final = MappingProxyType({
+    "volume": "VoxelVolume", "sphericity": "Sphericity", "filling": "VoxelVolume", "enhancing_share": "enhancing",
+})  # fmt: skip
+"""What a quantity is made of, where it is called otherwise."""
 _SOLID: Final = math.pi / 6 * (math.sqrt(5) / 2) ** 3
 """Volume of a solid ellipsoid over the product of PyRadiomics' axis lengths (four standard deviations each)."""
 _MOVED: Final = 0.05
@@ -158,7 +163,7 @@ class Predictor:
         """Of each class, in order; they sum to 1."""
         z, left, found = self.z(known), 1.0, {}
         for step in self.steps:
-            share = _expit(step.log_odds(z))
+            share = math.exp(-np.logaddexp(0.0, -step.log_odds(z)))
             found[step.of], left = left * share, left * (1 - share)
         found[self.classes[0]] = left
         return {name: found[name] for name in self.classes}
@@ -170,11 +175,13 @@ class Predictor:
             for name, scores in self.conformal.items()
         }
 
-    def why_not(self, known: Mapping[str, float]) -> str:
+    def why_not(self, known: Mapping[str, float], reasons: Mapping[str, str] = NO_REASONS) -> str:
         """Why this case gets no answer: what is unknown or outside the training range; empty where it gets one."""
-        absent = [QUANTITIES[name] for name in self.names if not math.isfinite(known.get(name, math.nan))]
+        absent = [name for name in self.names if not math.isfinite(known.get(name, math.nan))]
         if absent:
-            return f"not known: {', '.join(absent)}"
+            told = dict.fromkeys(reasons[m] for n in absent if (m := _MADE_OF.get(n, n)) in reasons)
+            why = f" ({'; '.join(told)})" if told else ""
+            return f"not known: {', '.join(QUANTITIES[name] for name in absent)}{why}"
         outside = [q for q in self.quantities if not q.low <= known[q.name] <= q.high]
         if outside:
             return "outside the training range: " + "; ".join(
@@ -228,13 +235,16 @@ class Answers:
     first: Mapping[tuple[str, bool], Predictor]
     second: Mapping[tuple[str, bool], Predictor]
 
-    def answer(self, measured: Mapping[str, float], age: float | None) -> tuple[Answered, ...]:
+    def answer(
+        self, measured: Mapping[str, float], age: float | None, reasons: Mapping[str, str] = NO_REASONS
+    ) -> tuple[Answered, ...]:
         """Answer every target, in the order of `labels.TARGETS`.
 
         Args:
             measured: volumes in ml by the names of `report.case_page.VOLUME_TITLES` and features of `radiomics.shape`
                 in their units; what is absent or NaN is unknown.
             age: in years; None or NaN is unknown.
+            reasons: why something measured is unknown, by its name.
 
         Raises:
             ConfigError: a volume or a feature is negative or infinite, or the age is.
@@ -244,33 +254,22 @@ class Answers:
         known = {**quantities_of(measured), "age": years}
         targets = [t for t in TARGETS if any(t == target for target, _ in self.first)]
         if measured.get("whole") == 0:
-            return tuple(self._silent(t, "no tumour found") for t in targets)
-        return _contradictions([self._answer(t, known) for t in targets])
+            return tuple(_silent(_chosen(self.first, t, False), "no tumour found") for t in targets)
+        return _contradictions([self._answer(t, known, reasons) for t in targets])
 
-    def _silent(self, target: str, reason: str) -> Answered:
-        predictor = _chosen(self.first, target, False)
-        return Answered(target, {}, (), reason, {}, (), predictor.trained_on, predictor.scores)
-
-    def _answer(self, target: str, known: Mapping[str, float]) -> Answered:
+    def _answer(self, target: str, known: Mapping[str, float], reasons: Mapping[str, str]) -> Answered:
         aged = not math.isnan(known["age"])
         predictor = _chosen(self.first, target, aged)
-        if reason := predictor.why_not(known):
-            return Answered(target, {}, (), reason, {}, (), predictor.trained_on, predictor.scores)
+        if reason := predictor.why_not(known, reasons):
+            return _silent(predictor, reason)
         found = predictor.probabilities(known)
         p_values = predictor.p_values(found)
         ageless = () if aged or (target, True) not in self.first else (_age_unknown(self.first, target),)
         cautions = (*ageless, *predictor.softness(known), *self._second(target, known), *predictor.cautions)
-        return Answered(
-            target=target,
-            probabilities=found,
-            # The tolerance keeps p = 1 / 10 from passing for more than 10 % by rounding.
-            conformal=tuple(c for c in predictor.classes if p_values[c] > 1 - self.level + 1e-9),
-            abstained="",
-            evidence=predictor.evidence(known),
-            cautions=cautions,
-            trained_on=predictor.trained_on,
-            scores=predictor.scores,
-        )
+        # The tolerance keeps p = 1 / 10 from passing for more than 10 % by rounding.
+        fit = tuple(c for c in predictor.classes if p_values[c] > 1 - self.level + 1e-9)
+        told = replace(_silent(predictor, ""), probabilities=found, conformal=fit)
+        return replace(told, evidence=predictor.evidence(known), cautions=cautions)
 
     def _second(self, target: str, known: Mapping[str, float]) -> tuple[str, ...]:
         """What another reading of the target says, where there is one for this case."""
@@ -360,6 +359,10 @@ def _chosen(predictors: Mapping[tuple[str, bool], Predictor], target: str, aged:
     return predictors.get((target, aged)) or predictors[target, False]
 
 
+def _silent(predictor: Predictor, reason: str) -> Answered:
+    return Answered(predictor.target, {}, (), reason, {}, (), predictor.trained_on, predictor.scores)
+
+
 def _age_unknown(predictors: Mapping[tuple[str, bool], Predictor], target: str) -> str:
     without, given = (predictors[target, aged].scores[0]["auc"] for aged in (False, True))
     return f"age is not known: answered without it (AUC {without:.2f}; with age {given:.2f})"
@@ -371,29 +374,23 @@ def _check(numbers: Mapping[str, float]) -> None:
         raise ConfigError(f"measured quantities are finite and not negative; found {', '.join(wrong)}")
 
 
-def _expit(log_odds: float) -> float:
-    return math.exp(-np.logaddexp(0.0, -log_odds))
-
-
 # --- answers that do not go together ---------------------------------------------------------------------------
 
 _CLASHES: Final = (
-    (("grade", "LGG"), ("who_grade", "4")),
-    (("idh", "wildtype"), ("codel_1p19q", "codeleted")),
+    (("grade", {"LGG"}), ("who_grade", {"4"})),
+    (("grade", {"HGG"}), ("who_grade", {"2", "3"})),
+    (("idh", {"wildtype"}), ("codel_1p19q", {"codeleted"})),
 )
-"""Answers of two targets that cannot both be sure."""
+"""Classes of two targets that exclude each other."""
 
 
 def _contradictions(answers: Sequence[Answered]) -> tuple[Answered, ...]:
-    """Say beside two answers that they contradict each other, where each leaves one class only."""
-    sure = {(a.target, a.conformal[0]) for a in answers if len(a.conformal) == 1}
-    found = list(answers)
-    for one, other in _CLASHES:
-        if {one, other} <= sure:
-            words = f"{TARGET_TITLES[one[0]]} {one[1]} and {TARGET_TITLES[other[0]]} {other[1]}"
+    """Say beside two answers that they contradict each other, where no class that one leaves goes with the other's."""
+    found = {a.target: a for a in answers}
+    for pair in _CLASHES:
+        both = [found[t] for t, classes in pair if t in found and set() < set(found[t].conformal) <= classes]
+        if len(both) == len(pair):
+            words = " and ".join(f"{TARGET_TITLES[a.target]} {' or '.join(a.conformal)}" for a in both)
             note = f"two answers contradict each other ({words}): they were learnt from different patients"
-            found = [
-                replace(a, cautions=(note, *a.cautions)) if a.target in (one[0], other[0]) else a
-                for a in found
-            ]
-    return tuple(found)
+            found |= {a.target: replace(a, cautions=(note, *a.cautions)) for a in both}
+    return tuple(found.values())

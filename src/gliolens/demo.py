@@ -1,14 +1,16 @@
 """`gliolens demo`: the main job on a simulated cohort, step by step, ending in a report."""
 
+from dataclasses import asdict
 from pathlib import Path
 
 from gliolens.bench import bench
 from gliolens.cohorts.audit.check import check_cohort
 from gliolens.cohorts.phantom.cohort import write_phantom
-from gliolens.cohorts.phantom.traits import PhantomConfig
+from gliolens.cohorts.phantom.traits import PhantomConfig, draw_cohort
 from gliolens.cohorts.splits import read_split
 from gliolens.errors import ConfigError
 from gliolens.infer import predict
+from gliolens.io.store import read_json
 from gliolens.io.tables import read_cohort
 from gliolens.method import find_method
 from gliolens.progress import Counter, say
@@ -17,6 +19,7 @@ from gliolens.train import train
 
 TARGET = "grade"
 FEWEST = 24
+CONFIG = PhantomConfig(spacing_mm=3.0)
 
 
 def demo(out: Path, *, n: int = 32, seed: int = 0) -> Path:
@@ -54,10 +57,17 @@ def demo(out: Path, *, n: int = 32, seed: int = 0) -> Path:
 
 
 def _simulated(folder: Path, n: int, seed: int) -> Path:
-    """The cohort of an earlier call that was stopped, or a new one."""
+    """The cohort of an earlier call that was stopped, where it is the one asked for; or a new one."""
     table = folder / "cohort.csv"
-    if table.is_file() and len(read_cohort(table)) == n:
+    if table.is_file() and _is_asked_for(table, n, seed):
         return table
-    return write_phantom(
-        folder, n, seed=seed, config=PhantomConfig(spacing_mm=3.0), progress=Counter("simulating")
-    )
+    return write_phantom(folder, n, seed=seed, config=CONFIG, progress=Counter("simulating"))
+
+
+def _is_asked_for(table: Path, n: int, seed: int) -> bool:
+    """Whether a cohort has these settings, in `truth.json`, and these patients: a former simulator drew others."""
+    truth = table.with_name("truth.json")
+    if not truth.is_file() or read_json(truth).get("settings") != asdict(CONFIG):
+        return False
+    drawn = [(t.case, t.age, t.sex, t.site, t.targets) for t in draw_cohort(n, seed, CONFIG)]
+    return drawn == [(row.case, row.age, row.sex, row.site, row.targets) for row in read_cohort(table)]

@@ -5,6 +5,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 import numpy as np
@@ -93,8 +94,8 @@ def predict(
     """Answer cases and write `OUT/CASE/` for each.
 
     There are `labels.nii.gz`, `prediction.json`, `report.html`, the `heatmaps/` of runs, and the `probabilities/`
-    of an outline that was drawn (per cent). A case that fails leaves nothing behind and does not stop the others,
-    beside which `OUT/failures.json` lists it.
+    of an outline that was drawn (per cent). A case that fails leaves nothing behind and does not stop the others;
+    `OUT/failures.json` lists those that failed, whether or not any did not, and is gone where none did.
 
     Args:
         rows: the cases; `cohorts.named.named_rows` makes them from folders, tables or single files. Where a case has
@@ -109,6 +110,26 @@ def predict(
         ConfigError: two runs answer one target, or two cases share an id.
         ModelError, CohortError: a run, the outline network or the built-in predictors cannot be used.
     """
+    needed = redraw or any(row.mask is None for row in rows)
+    readers = _readers(rows, runs, outline, needed, redraw)
+    if outline is not None and not needed:
+        say("every case has a mask, which is used: --outline is not used without --redraw")
+    (out / "failures.json").unlink(missing_ok=True)  # of an earlier call
+    tick, reports, failures = Counter("reading cases"), {}, {}
+    for i, row in enumerate(rows):
+        try:
+            reports[row.case] = _predict_case(row, out, readers, notes)
+        except CaseError as error:
+            failures[row.case] = error
+        tick(i + 1, len(rows))
+    if failures:
+        write_json(out / "failures.json", {case: str(error) for case, error in failures.items()})
+    return Predicted(reports, failures)
+
+
+def _readers(
+    rows: Sequence[CaseRow], runs: Sequence[Path], outline: Path | None, needed: bool, redraw: bool
+) -> Readers:
     trained = [_read_trained(folder) for folder in runs]
     for names, what in (
         ([t.target for t in trained], "runs answer"),
@@ -117,21 +138,9 @@ def predict(
         twice = sorted({n for n in names if names.count(n) > 1})
         if twice:
             raise ConfigError(f"two {what} {', '.join(twice)}")
-    needed = redraw or any(row.mask is None for row in rows)
-    outliner = read_outliner(outline) if needed else None
-    readers = Readers(trained, read_answers(), outliner, _named(outline), redraw)
-    if outline is not None and not needed:
-        say("every case has a mask, which is used: --outline is not used without --redraw")
-    tick, reports, failures = Counter("reading cases"), {}, {}
-    for i, row in enumerate(rows):
-        try:
-            reports[row.case] = _predict_case(row, out, readers, notes)
-        except CaseError as error:
-            failures[row.case] = error
-        tick(i + 1, len(rows))
-    if failures and reports:
-        write_json(out / "failures.json", {case: str(error) for case, error in failures.items()})
-    return Predicted(reports, failures)
+    return Readers(
+        trained, read_answers(), read_outliner(outline) if needed else None, _named(outline), redraw
+    )
 
 
 def _read_trained(folder: Path) -> TrainedRun:
@@ -160,7 +169,7 @@ def _predict_case(row: CaseRow, out: Path, readers: Readers, notes: Sequence[str
     answers = [_answer(case, row, run, drawn) for run in asked]
     for caution in dict.fromkeys([*told, *(c for a in answers for c in a.cautions)]):
         say(f"{row.case}: {caution}")
-    measured = measure(case)
+    measured = measure(case, {} if drawn is None else drawn.guesses)
     built_in = _built_in(case, measured, readers.answers, {a.target for a in answers}, drawn)
     say(f"{row.case}: writing labels and report")
     provenance = _provenance(row, asked, drawn)
@@ -184,7 +193,10 @@ def _draw(case: Case, readers: Readers) -> tuple[Case, Drawn]:
     agreed = (
         {} if case.tumour is None else dice_by_region(case.tumour, outline.labels, scheme=case.mask_scheme)
     )
-    drawn = Drawn(readers.by, readers.outliner.card, outline.missing, outline.probabilities, sure, agreed)
+    drawn = Drawn(
+        readers.by, readers.outliner.card, outline.missing, outline.probabilities, sure,
+        readers.outliner.precision, agreed,
+    )  # fmt: skip
     done = f"outline drawn by {readers.by} from {', '.join(case.series)}"
     lacking = [f"without {', '.join(outline.missing)}, which it was trained with"] if outline.missing else []
     history = (*case.history, "; ".join([done, *lacking]))
@@ -200,7 +212,15 @@ def _built_in(
 ) -> Sequence[Answered]:
     """The built-in answers to the targets that no run answered."""
     age = case.covariates.get("age")
-    told = answers.answer(measured.known, None if age is None else float(age))
+    try:
+        told = answers.answer(measured.known, None if age is None else float(age), measured.reasons)
+    except ConfigError as error:  # one strange case must not stop the others
+        raise CaseError(
+            case.id,
+            found=str(error),
+            expected="an age of 0 or more, and an outline that can be measured",
+            fix="correct the age, or the outline",
+        ) from error
     outline = () if drawn is None else (drawn.beside_built_in,)
     return [
         replace(a, cautions=(*a.cautions, *(outline if a.probabilities else ())))
@@ -298,19 +318,29 @@ def _named_in_files(row: CaseRow, run: TrainedRun) -> str | None:
     )
 
 
-def measure(case: Case) -> Measured:
-    """Volumes in ml of regions and labels, and the 14 shape features of the whole tumour."""
+def measure(case: Case, guesses: Mapping[str, str] = MappingProxyType({})) -> Measured:
+    """Volumes in ml of regions and labels, and the 14 shape features of the whole tumour.
+
+    Args:
+        case: the case with its labels.
+        guesses: volumes that these labels cannot tell, and why. They are not known, nor is the shape of a whole
+            tumour that is a guess.
+    """
     masks: dict[str, Any] = {name: case.region(name) for name in REGIONS}
     known = case.tumour is not None and masks["core"] is not None
     masks |= {"necrotic": case.tumour == NECROTIC, "oedema": case.tumour == OEDEMA} if known else {}
     volumes = {
         name: float(np.count_nonzero(mask) * case.grid.voxel_ml)
-        if (mask := masks.get(name)) is not None
+        if (mask := masks.get(name)) is not None and name not in guesses
         else None
         for name in VOLUME_TITLES
     }
-    reasons = {name: "the mask tells the whole tumour only" for name, v in volumes.items() if v is None}
+    only = "the mask tells the whole tumour only"
+    reasons = {name: guesses.get(name, only) for name, v in volumes.items() if v is None}
     whole = masks["whole"]
+    if "whole" in guesses:
+        unknown = dict.fromkeys(FEATURES, float("nan"))
+        return Measured(volumes, reasons | dict.fromkeys(FEATURES, guesses["whole"]), unknown, UNITS)
     if whole is None or not whole.any():
         return Measured(
             volumes, reasons | dict.fromkeys(FEATURES, "there is no tumour in the outline"), {}, UNITS
@@ -329,7 +359,7 @@ def _provenance(row: CaseRow, trained: Sequence[TrainedRun], drawn: Drawn | None
             f"{run.folder.name}: {settings['method']}, finished {run.about['finished']}"
         )
     if drawn is not None:
-        out["outline"] = f"{drawn.by} (sha256 {drawn.card['sha256'][:16]}...)"
+        out["outline"] = f"{drawn.by} (sha256 {drawn.card['sha256'][:16]}...), computed in {drawn.precision}"
     out["built-in answers"] = f"{BUILT_IN.name} (sha256 {file_hash(BUILT_IN)[:16]}...)"
     out["read"] = datetime.now(UTC).isoformat(timespec="seconds")
     return out | software()

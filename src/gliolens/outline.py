@@ -5,7 +5,8 @@ regions of every voxel: whole tumour, core, enhancing tumour, brain. `Outliner.o
 the case's own grid.
 """
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -40,17 +41,6 @@ VERSION: Final = 1
 
 _FORMAT = "gliolens-outline"
 _CLIP = 5.0  # standard deviations
-_NEEDED = MappingProxyType(
-    {
-        "widths": "channels of each level",
-        "series": "a permutation of t1, t1ce, t2, flair",
-        "spacing_mm": "millimetres, above 0",
-        "thresholds": "whole, core and enhancing, each between 0 and 1",
-        "least_ml": "millilitres, 0 or more",
-        "flips": "axes of (D, H, W) over whose flips the answer is averaged",
-        "trained_on": "words",
-    }
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,6 +71,12 @@ class Outliner:
 
     net: UNet
     card: Mapping[str, Any]
+
+    @property
+    def precision(self) -> str:
+        """What it computes in, and on what: machines that differ in it draw slightly other outlines."""
+        kind = "bfloat16" if has_bfloat16() else "float32"
+        return f"{kind} on {next(self.net.parameters()).device.type}"
 
     def outline(self, case: Case) -> Outline:
         """Draw the tumour of a case; any grid, any scale of intensities, any series that are there.
@@ -289,13 +285,14 @@ def write_outliner(folder: Path, net: UNet, card: Mapping[str, Any]) -> None:
         net: the trained network.
         card: `widths`, `series`, `spacing_mm`, `thresholds`, `least_ml`, `flips`, `trained_on`, and what else is
             known: `steps`, `hours`, `device`, `seed`, `finished`, `scores` on real cases (rows of `cohort`,
-            `region`, `n`, `dice`, `low`, `high`) and `scores_note`, a sentence below them on the page.
+            `region`, `n`, `dice`, `low`, `high`), `scores_note`, a sentence below them on the page, and
+            `doubt_check`, the Dice the network expected of itself beside the real one (rows of `case`, `own`, `real`).
 
     Raises:
-        ModelError: the card lacks what the network needs to be used.
+        ModelError: the card lacks what the network needs to be used, or holds what cannot be shown.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    _check_card(folder / "card.json", card)
+    _check_card(folder / "card.json", card, "correct the card that is given to write_outliner")
     weights = folder / "weights.safetensors"
     with whole_file(weights) as unfinished:
         save_file({k: v.detach().half().cpu().contiguous() for k, v in net.state_dict().items()}, unfinished)
@@ -343,7 +340,7 @@ def read_card(folder: Path) -> dict[str, Any]:
     written = {k: v for k, v in card.items() if k != "sha256_card"}
     if card.get("sha256_card") != content_hash(written):
         raise ModelError(f"{file}: was changed after it was written; {_mend(named)}")
-    _check_card(file, card)
+    _check_card(file, card, _mend(named))
     return card
 
 
@@ -353,19 +350,50 @@ def _mend(folder: Path | None) -> str:
     return "name another folder with --outline, or none to use the built-in weights"
 
 
-def _check_card(file: Path, card: Mapping[str, Any]) -> None:
-    missing = [f"{name} ({words})" for name, words in _NEEDED.items() if name not in card]
+def _number(value: Any, low: float = 0.0, high: float = math.inf, kind: type[float] = float) -> bool:
+    known = isinstance(value, kind) or type(value) is int
+    return known and not isinstance(value, bool) and bool(low <= value <= high)
+
+
+def _share(value: Any) -> bool:
+    return value is None or _number(value, 0, 1)
+
+
+_NEEDED: Final[Mapping[str, tuple[str, Callable[[Any], bool]]]] = MappingProxyType({
+    "widths": ("channels of each level", lambda v: bool(v) and all(_number(w, 1, kind=int) for w in v)),
+    "series": ("a permutation of t1, t1ce, t2, flair", lambda v: sorted(v) == sorted(SERIES)),
+    "spacing_mm": ("millimetres, above 0", lambda v: _number(v) and v > 0),
+    "thresholds": ("whole, core and enhancing, each between 0 and 1",
+                   lambda v: v.keys() == REGIONS.keys() and all(0 < t < 1 for t in v.values())),
+    "least_ml": ("millilitres, 0 or more", _number),
+    "flips": ("axes of (D, H, W) over whose flips the answer is averaged",
+              lambda v: set(v) <= {0, 1, 2} and len(set(v)) == len(v)),
+    "trained_on": ("words", lambda v: isinstance(v, str)),
+})  # fmt: skip
+_OPTIONAL: Final[Mapping[str, tuple[str, Callable[[Any], bool]]]] = MappingProxyType({
+    "hours": ("hours, 0 or more", _number),
+    "steps": ("a whole number, 0 or more", lambda v: _number(v, kind=int)),
+    "scores": ("rows of cohort, region (whole, core or enhancing), n and dice", lambda v: all(
+        isinstance(r["cohort"], str) and r["region"] in REGIONS and _number(r["n"], 1, kind=int)
+        and all(map(_share, (r["dice"], r.get("low"), r.get("high")))) for r in v)),
+    "scores_note": ("words", lambda v: isinstance(v, str)),
+    "doubt_check": ("rows of case, own and real",
+                    lambda v: all(r["case"] and _share(r["own"]) and _share(r["real"]) for r in v)),
+})  # fmt: skip
+
+
+def _check_card(file: Path, card: Mapping[str, Any], mend: str) -> None:
+    missing = [f"{name} ({words})" for name, (words, _) in _NEEDED.items() if name not in card]
     if missing:
-        raise ModelError(f"{file}: the card lacks {', '.join(missing)}")
-    thresholds = card["thresholds"]
-    fine = {
-        "series": sorted(card["series"]) == sorted(SERIES),
-        "spacing_mm": card["spacing_mm"] > 0,
-        "thresholds": thresholds.keys() == REGIONS.keys() and all(0 < v < 1 for v in thresholds.values()),
-        "least_ml": card["least_ml"] >= 0,
-        "flips": set(card["flips"]) <= {0, 1, 2} and len(set(card["flips"])) == len(card["flips"]),
-        "widths": bool(card["widths"]) and all(w > 0 for w in card["widths"]),
-    }
-    wrong = [f"{name} {card[name]}, not {_NEEDED[name]}" for name, good in fine.items() if not good]
+        raise ModelError(f"{file}: the card lacks {', '.join(missing)}; {mend}")
+    given = {**_NEEDED, **{name: check for name, check in _OPTIONAL.items() if card.get(name) is not None}}
+    wrong = [f"{n} {card[n]}, not {words}" for n, (words, fits) in given.items() if not _fits(fits, card[n])]
     if wrong:
-        raise ModelError(f"{file}: found {'; '.join(wrong)}")
+        raise ModelError(f"{file}: found {'; '.join(wrong)}; {mend}")
+
+
+def _fits(check: Callable[[Any], bool], value: Any) -> bool:
+    try:
+        return check(value)
+    except (AttributeError, KeyError, TypeError):  # of another type, or a row that lacks something
+        return False

@@ -66,9 +66,8 @@ def make_drawn(dice=0.9, missing=(), **card) -> Drawn:
     doubt = Doubt(ml, ml / 2, 2 * ml, dice)
     about = {"trained_on": "5,000 simulated patients", "sha256": "ab" * 32, "scores": [], **card}
     names = ("whole", "core", "enhancing")
-    return Drawn(
-        "the built-in network", about, missing, dict.fromkeys(names, share), dict.fromkeys(names, doubt)
-    )
+    shares, how_sure = dict.fromkeys(names, share), dict.fromkeys(names, doubt)
+    return Drawn("the built-in network", about, missing, shares, how_sure, "float32 on cpu")
 
 
 @pytest.fixture
@@ -166,7 +165,7 @@ def test_the_outline_says_who_drew_it_on_what_it_learnt_and_how_good_it_is(page)
     assert "0.71 (0.60 to 0.80)" in text
     assert 'one more</th><td class="number">1</td><td>Tumour core</td><td class="number">not known' in text
     assert "6.0 to 24.0" in text
-    assert "It was not trained on these cases." in text
+    assert "Not trained on these cases, but the simulator was built with a look at them: expect less" in text
     assert "drawn by the built-in network, checked by no one" in text
     assert "Where the outline is unsure" in text
 
@@ -177,18 +176,49 @@ def test_without_scores_it_says_that_none_are_known(page):
 
 
 @pytest.mark.parametrize(
-    ("dice", "level", "word"),
+    ("dice", "level", "words"),
     [
-        (0.93, "good", "is sure"),
-        (0.75, "unknown", "fairly sure"),
-        (0.4, "weak", "unsure"),
+        (0.99, "unknown", "expects a Dice of 0.99"),
+        (0.4, "unknown", "expects a Dice of 0.40"),
         (math.nan, "weak", "No tumour"),
     ],
 )
-def test_how_sure_it_is_in_words(dice, level, word):
+def test_what_nothing_measured_is_never_good(dice, level, words, page):
     found, sentence = sureness(make_drawn(dice))
     assert found == level
-    assert word in sentence
+    assert words in sentence
+    assert ("overconfident" in sentence) == (level == "unknown")
+    assert "verdict good" not in page(drawn=make_drawn(dice))
+
+
+def test_what_it_expected_of_itself_on_real_cases_stands_beside_what_was_true(page):
+    rows = [
+        {"case": "a", "own": 0.9, "real": 0.7},
+        {"case": "b", "own": 0.8, "real": 0.3},
+        {"case": "c", "own": 0.1, "real": None},
+    ]
+    text = page(drawn=make_drawn(doubt_check=rows))
+    assert (
+        "On 2 real cases the Dice it expected of itself was 0.85 on average where the true Dice was 0.50"
+        in text
+    )
+    assert "On 1 real case the Dice it expected of itself was 0.90 " in page(
+        drawn=make_drawn(doubt_check=rows[:1])
+    )
+    assert "expected of itself" not in page(drawn=make_drawn(doubt_check=rows[2:]))
+    assert "expected of itself" not in page(drawn=make_drawn())
+
+
+def test_regions_that_are_guesses_are_shown_as_such(page):
+    text = page(make_case(mask_scheme="gliolens"), drawn=make_drawn(missing=("t1ce",)))
+    assert "checked by no one; a guess here: tumour core, enhancing tumour." in text
+    assert "Tumour core (a guess)" in text
+    assert "Whole tumour (a guess)" not in text
+    blind = page(drawn=make_drawn(missing=("t2", "flair")))
+    assert "Whole tumour (a guess)" in blind
+    assert "Tumour core (a guess)" not in blind
+    assert "The whole tumour is a guess" in blind
+    assert "a guess" not in page(drawn=make_drawn(missing=("t1", "t2")))
 
 
 def test_what_is_missing_makes_it_less_sure(page):
@@ -220,4 +250,15 @@ def test_the_record_keeps_runs_and_built_in_answers_apart():
     assert made["built_in_answers"][1]["probabilities"] == {}
     assert made["outline"]["missing_series"] == ["t1"]
     assert made["outline"]["regions"]["whole"]["possibly_ml"] == 24.0
+    assert made["outline"]["precision"] == "float32 on cpu"
     assert made["labels"]["source"] == "drawn by the built-in network"
+
+
+@pytest.mark.parametrize(
+    "scores", [(), ({"name": "a", "control": False, "n": 5, "auc": 0.8, "low": None, "high": None},)]
+)
+def test_a_built_in_answer_is_not_called_a_run(scores, page):
+    text = page(built_in=[dataclasses.replace(IDH, scores=scores)])
+    card = text.split("<article")[1].split("</article>")[0]
+    assert "this answer" in card.lower()
+    assert "run" not in card.replace('class="run"', "").lower()

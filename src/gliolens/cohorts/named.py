@@ -8,7 +8,7 @@ from typing import Any
 from gliolens.case import CaseRow
 from gliolens.cohorts.layouts.registry import read_case_folder
 from gliolens.errors import ConfigError
-from gliolens.io.tables import read_cohort
+from gliolens.io.tables import OLDEST, read_cohort
 from gliolens.labels import SERIES
 from gliolens.progress import say
 
@@ -43,8 +43,8 @@ def named_rows(
         raise ConfigError(
             f"{len(rows)} cases, but files, an id or an age for one; call predict once for each"
         )
-    if age is not None and not 0 <= age <= 120:
-        raise ConfigError(f"--age is {age:g}; expected years, 0 to 120")
+    if age is not None and not 0 <= age <= OLDEST:
+        raise ConfigError(f"--age is {age:g}; expected years, 0 to {OLDEST}")
     series = {kind: file for kind, file in given.items() if kind in SERIES}
     masks: dict[str, Any] = {kind: file for kind, file in given.items() if kind not in SERIES}
     if name:

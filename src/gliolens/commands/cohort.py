@@ -160,7 +160,10 @@ def phantom(
     sites: int = 3,
     site_confounding: float = 0.0,
 ) -> int:
-    """Write simulated scans on the MNI152 anatomy, and OUT/cohort.csv.
+    """Write simulated scans on the MNI152 anatomy, OUT/cohort.csv, and what is true of them.
+
+    OUT/truth.csv has every class, every finding and what the best possible method would answer, a row a case;
+    OUT/truth.json the settings and the ceiling, the AUC no method can be expected to pass. Methods must not see either.
 
     Args:
         out: folder to write.
@@ -173,12 +176,15 @@ def phantom(
     """
     from gliolens.cohorts.phantom.cohort import write_phantom
     from gliolens.cohorts.phantom.traits import PhantomConfig
-    from gliolens.io.store import refuse_to_replace
-    from gliolens.progress import Counter
+    from gliolens.io.store import read_json, refuse_to_replace
+    from gliolens.progress import Counter, say
 
     refuse_to_replace(out / "cohort.csv")
     config = PhantomConfig(
         spacing_mm=spacing_mm, healthy=healthy, sites=sites, site_confounding=site_confounding
     )
     print(write_phantom(out, n, seed=seed, config=config, progress=Counter("simulating")))
+    for target, expected in read_json(out / "truth.json")["expected_auc"].items():
+        aucs = ", ".join(f"{name} {'not known' if a is None else f'{a:.2f}'}" for name, a in expected.items())
+        say(f"expected AUC for {target}: {aucs}")
     return 0

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
+from typing import Final
 
 import pandas as pd
 
@@ -22,6 +23,8 @@ COLUMNS = (
 )  # fmt: skip
 """Columns of a cohort table. Paths are relative to the table; empty means unknown; aliases are joined by `;`."""
 
+OLDEST: Final = 130
+"""Years; no patient is older."""
 
 _NUMBER = re.compile(r"[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]+)?|\.[0-9]+")
 
@@ -184,7 +187,7 @@ def _row(cells: dict[str, str], folder: Path, table: Path) -> CaseRow:
         mask=file("mask"),
         mask_scheme=one_of("mask_scheme", tuple(MASK_SCHEMES)),
         brain_mask=file("brain_mask"),
-        age=number("age", "years", 130),
+        age=number("age", "years", OLDEST),
         sex=one_of("sex", ("M", "F")),
         targets={t: c for t, c in targets.items() if c},
         label_scheme=one_of("label_scheme", LABEL_SCHEMES),

@@ -13,7 +13,9 @@ from gliolens.stats.doubt import Doubt
 from gliolens.stats.intervals import Interval
 from gliolens.types import Image
 
-_SURE, _FAIRLY_SURE = 0.85, 0.7  # Dice that the network's own probabilities lead one to expect
+_SCORES_NOTE = (
+    "Not trained on these cases, but the simulator was built with a look at them: expect less elsewhere."
+)
 _MOST = 2  # quantities a card names; the table below it has all
 
 
@@ -27,6 +29,7 @@ class Drawn:
         missing: series it was trained with and the case lacks.
         probabilities: of each region, on the case's grid.
         doubts: how sure it is, by region.
+        precision: what it computed in, and on what.
         agreed: Dice with the mask that was given, by region; empty where none was.
     """
 
@@ -35,6 +38,7 @@ class Drawn:
     missing: tuple[str, ...]
     probabilities: Mapping[str, Image]
     doubts: Mapping[str, Doubt]
+    precision: str
     agreed: Mapping[str, float] = field(default_factory=dict)
 
     @property
@@ -64,7 +68,22 @@ class Drawn:
             )
         if "t1ce" in self.missing and self.found:
             said.append("Enhancing tumour and core are guesses: contrast shows in T1 with contrast alone.")
+        if "whole" in self.guesses and self.found:
+            said.append("The whole tumour is a guess: how far it reaches shows in FLAIR and T2 alone.")
         return said
+
+    @property
+    def guesses(self) -> dict[str, str]:
+        """Why a volume cannot be measured on this outline, by the names of `case_page.VOLUME_TITLES`."""
+        found: dict[str, str] = {}
+        if {"t2", "flair"} <= set(self.missing):
+            found |= dict.fromkeys(
+                ("whole", "oedema"), "drawn without FLAIR and T2, so its extent is a guess"
+            )
+        if "t1ce" in self.missing:
+            reason = "drawn without T1 with contrast, so what enhances is a guess"
+            found |= dict.fromkeys(("core", "enhancing", "necrotic", "oedema"), reason)
+        return found
 
     @property
     def beside_run(self) -> str:
@@ -82,24 +101,38 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def sureness(drawn: Drawn) -> tuple[str, str]:
-    """How sure the network is of the whole tumour: `good`, `weak` or `unknown`, and a sentence."""
+    """How sure the network says it is of the whole tumour: `weak` or `unknown`, never `good`, and a sentence."""
     if not drawn.found:
         return (
             "weak",
             "No tumour was found. A small, faint or unusual one may have been missed: look yourself.",
         )
     whole = drawn.doubts["whole"]
-    overlap = f"by its own probabilities the outline overlaps the tumour with a Dice of {whole.own_dice:.2f}"
     own = (
-        "the mask that was given says more, see below"
+        "The mask that was given says more, see below."
         if drawn.agreed
-        else "nothing was compared with it here"
+        else "Nothing was compared with it here."
     )
-    if whole.own_dice >= _SURE:
-        return "good", f"The network is sure: {overlap}; {own}."
-    if whole.own_dice >= _FAIRLY_SURE:
-        return "unknown", f"The network is fairly sure: {overlap}; {own}."
-    return "weak", f"The network is unsure: {overlap}; {own}."
+    return (
+        "unknown",
+        f"By its own probabilities the network expects a Dice of {whole.own_dice:.2f} with the tumour. That figure is "
+        f"its own: networks trained on simulated scans are overconfident. {own}",
+    )
+
+
+def doubt_check(card: Mapping[str, Any]) -> str:
+    """What the network expected of itself on real cases, beside what was true; empty where that was not measured."""
+    known = [
+        r for r in card.get("doubt_check") or () if not is_unknown(r["own"]) and not is_unknown(r["real"])
+    ]
+    if not known:
+        return ""
+    own, real = (sum(float(row[key]) for row in known) / len(known) for key in ("own", "real"))
+    cases = "1 real case" if len(known) == 1 else f"{len(known)} real cases"
+    return (
+        f"On {cases} the Dice it expected of itself was {own:.2f} on average where the true Dice was {real:.2f} "
+        "(whole tumour)."
+    )
 
 
 def outline_section(drawn: Drawn | None) -> dict[str, Any] | None:
@@ -115,9 +148,10 @@ def outline_section(drawn: Drawn | None) -> dict[str, Any] | None:
         "cautions": drawn.cautions,
         "level": level,
         "verdict": sentence,
-        "rows": [_doubt_row(name, doubt) for name, doubt in drawn.doubts.items()],
-        "scores": [_dice_row(row) for row in drawn.card.get("scores", ())],
-        "scores_note": drawn.card.get("scores_note", "It was not trained on these cases."),
+        "rows": [_doubt_row(name, doubt, name in drawn.guesses) for name, doubt in drawn.doubts.items()],
+        "scores": [_dice_row(row) for row in drawn.card.get("scores") or ()],
+        "scores_note": drawn.card.get("scores_note") or _SCORES_NOTE,
+        "doubt_check": doubt_check(drawn.card),
     }
 
 
@@ -125,10 +159,11 @@ def _agreement(dice: float) -> str:
     return "neither shows any" if math.isnan(dice) else f"{dice:.2f}"
 
 
-def _doubt_row(name: str, doubt: Doubt) -> tuple[str, str, str, str]:
+def _doubt_row(name: str, doubt: Doubt, guess: bool) -> tuple[str, str, str, str]:
     """Title, millilitres, their range and the expected Dice."""
+    title = REGION_TITLES[name] + (" (a guess)" if guess else "")
     dice = "nothing drawn" if math.isnan(doubt.own_dice) else f"{doubt.own_dice:.2f}"
-    return REGION_TITLES[name], in_ml(doubt.ml), f"{in_ml(doubt.low_ml)} to {in_ml(doubt.high_ml)}", dice
+    return title, in_ml(doubt.ml), f"{in_ml(doubt.low_ml)} to {in_ml(doubt.high_ml)}", dice
 
 
 def _dice_row(row: Mapping[str, Any]) -> tuple[str, str, str, str]:

@@ -137,31 +137,53 @@ def write_case_report(
     """
     _check_answers(case, answers, built_in)
     predictions = _predictions(answers)
+    content: dict[str, Any] = {
+        "title": f"Case {case.id}",
+        "facts": _facts(case),
+        "missing": [SERIES_TITLES[s] for s in SERIES if s not in case.series],
+        "notes": notes,
+        "drawn": outline_section(drawn),
+        "volumes": _volume_rows(measured),
+        "shape": _shape_rows(measured),
+        "provenance": provenance,
+        "history": case.history,
+    }
+    shown = _pictures(case, predictions, drawn)
+    told = _answers(case, measured, answers, built_in, predictions)
+    write_text(path, render("case.html", **content, **shown, **told))
+
+
+def _pictures(
+    case: Case, predictions: Sequence[tuple[str, Prediction]], drawn: Drawn | None
+) -> dict[str, Any]:
+    """What the page shows: the outline, slices, where it is unsure, heatmaps."""
     outline = pictures.outline(case, [p for _, p in predictions], drawn)
     shown = scene(case, outline.labels)
-    page = render(
-        "case.html",
-        title=f"Case {case.id}",
-        facts=_facts(case),
-        missing=[SERIES_TITLES[s] for s in SERIES if s not in case.series],
-        cards=[
+    return {
+        "outline": outline,
+        "pictures": pictures.slices(case, shown),
+        "unsure": pictures.unsure(case, shown, drawn),
+        "heatmaps": pictures.heatmaps(case, shown, predictions),
+    }
+
+
+def _answers(
+    case: Case,
+    measured: Measured,
+    answers: Sequence[Answer],
+    built_in: Sequence[Answered],
+    predictions: Sequence[tuple[str, Prediction]],
+) -> dict[str, Any]:
+    """A card for each answer, and the numbers they rest on."""
+    quantities = _quantities(case, measured)
+    return {
+        "cards": [
             *(_card(answer, case) for answer in answers),
-            *(answer_card(a, case.targets.get(a.target), _quantities(case, measured)) for a in built_in),
+            *(answer_card(a, case.targets.get(a.target), quantities) for a in built_in),
         ],
-        drawn=outline_section(drawn),
-        unsure=pictures.unsure(case, shown, drawn),
-        notes=notes,
-        outline=outline,
-        pictures=pictures.slices(case, shown),
-        heatmaps=pictures.heatmaps(case, shown, predictions),
-        volumes=_volume_rows(measured),
-        shape=_shape_rows(measured),
-        evidence=[(titles, p.method, _evidence(p)) for titles, p in predictions if p.evidence],
-        contributions=[answer_evidence(a, _quantities(case, measured)) for a in built_in if a.evidence],
-        provenance=provenance,
-        history=case.history,
-    )
-    write_text(path, page)
+        "evidence": [(titles, p.method, _evidence(p)) for titles, p in predictions if p.evidence],
+        "contributions": [answer_evidence(a, quantities) for a in built_in if a.evidence],
+    }
 
 
 def _check_answers(case: Case, answers: Sequence[Answer], built_in: Sequence[Answered]) -> None:

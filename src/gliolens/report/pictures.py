@@ -8,7 +8,7 @@ import numpy as np
 
 from gliolens.case import Case, Prediction, Volume
 from gliolens.errors import ConfigError
-from gliolens.labels import LABEL_TITLES, OEDEMA, SERIES, SERIES_TITLES, regions_known
+from gliolens.labels import LABEL_TITLES, OEDEMA, REGION_TITLES, SERIES, SERIES_TITLES, regions_known
 from gliolens.ops.geometry import resample
 from gliolens.report import figures
 from gliolens.report.built_in import Drawn
@@ -96,6 +96,8 @@ def outline(case: Case, predictions: Sequence[Prediction], by: Drawn | None = No
     if len(regions_known(scheme)) == 1:
         words = f"Outline: {origin}. It marks the whole tumour only: core and enhancing tumour are not known."
         return Outline(labels, words, [(figures.COLOURS[OEDEMA], "whole tumour")])
+    if by is not None and (guesses := [REGION_TITLES[n].lower() for n in by.guesses if n in REGION_TITLES]):
+        origin += f"; a guess here: {', '.join(guesses)}"
     legend = [(figures.COLOURS[v], title) for v, title in LABEL_TITLES.items()]
     return Outline(labels, f"Outline: {origin}.", legend)
 

@@ -56,7 +56,13 @@ def _outline(drawn: Drawn) -> dict[str, Any]:
         "found_tumour": drawn.found,
         "sure": sureness(drawn)[1],
         "regions": {
-            name: {"ml": d.ml, "surely_ml": d.low_ml, "possibly_ml": d.high_ml, "expected_dice": d.own_dice}
+            name: {
+                "ml": d.ml,
+                "surely_ml": d.low_ml,
+                "possibly_ml": d.high_ml,
+                "expected_dice": d.own_dice,
+                "guess": drawn.guesses.get(name),
+            }
             for name, d in drawn.doubts.items()
         },
         "dice_with_given_mask": dict(drawn.agreed) or None,
@@ -64,7 +70,9 @@ def _outline(drawn: Drawn) -> dict[str, Any]:
         "missing_series": list(drawn.missing),
         "cautions": drawn.cautions,
         "trained_on": card["trained_on"],
-        "scores_on_real_cases": list(card.get("scores", ())),
+        "scores_on_real_cases": list(card.get("scores") or ()),
+        "expected_and_real_dice": list(card.get("doubt_check") or ()),
+        "precision": drawn.precision,
         "weights_sha256": card["sha256"],
     }
 

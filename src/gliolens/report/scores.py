@@ -11,7 +11,7 @@ _AUC_SCALE = (0.2, 1.0)  # ends of the drawn scale
 
 @dataclass(frozen=True)
 class Score:
-    """One row of how far to trust an answer: an AUC with its interval, of the run or of a control."""
+    """One row of how far to trust an answer: an AUC with its interval, of the answer or of a control."""
 
     name: str
     auc: Interval
@@ -19,7 +19,7 @@ class Score:
 
 
 def verdict(scores: Sequence[Score]) -> tuple[str, str]:
-    """How far the run's score can be trusted: `good`, `weak` or `unknown`, and a sentence.
+    """How far an answer's score can be trusted: `good`, `weak` or `unknown`, and a sentence.
 
     Chance is an AUC of 0.5. Intervals are compared by whether they overlap, which is no formal test and errs
     towards doubt.
@@ -29,11 +29,11 @@ def verdict(scores: Sequence[Score]) -> tuple[str, str]:
     if not runs:
         return (
             "unknown",
-            "No score on patients held out is known for this run: how far to trust it is not known.",
+            "No score on patients held out is known for this answer: how far to trust it is not known.",
         )
     run = max(runs, key=lambda auc: auc.value)
     if math.isnan(run.low):
-        return "unknown", "The run's AUC has no interval: it cannot be told from chance (0.50)."
+        return "unknown", "This answer's AUC has no interval: it cannot be told from chance (0.50)."
     if run.low <= 0.5:
         return "weak", "Not shown to be better than chance: the interval reaches an AUC of 0.50."
     if not controls:

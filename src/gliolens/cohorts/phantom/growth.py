@@ -220,9 +220,13 @@ def paint(grown: Growth, anatomy: Anatomy, findings: Sequence[Findings], chance:
     share = _row([f.core_share for f in findings], core)
     core_ = _ramp(field + 4.0 * (solid * inside - 1.0), voxels * share, 0.6 * border + 0.5) * solid * inside
     wet = anatomy.tissues[:, 2:] + 0.35 * anatomy.tissues[:, 1:2]
+    far = chance.uniform(
+        0.45, 1.0, 1, 1, 1, 1
+    )  # some oedema is a rim, some runs along the tracts to another lobe
     uneven = 0.3 * noise[:, 0:1] + 0.2 * noise[:, 1:2] + 0.12 * noise[:, 2:]
+    uneven = uneven + chance.uniform(0.1, 0.9, 1, 1, 1, 1) * chance.field(32.0, 1)
     reach = (
-        -torch.sqrt((-seeping).clamp(min=0.0)) + 0.9 * wet * inside + uneven
+        -far * torch.sqrt((-seeping).clamp(min=0.0)) + 0.9 * wet * inside + uneven
     )  # the root is like a distance
     reach = torch.where(core_ > 0.5, reach.amax(dim=(2, 3, 4), keepdim=True), reach)
     oedema = _ramp(reach, voxels, 2.0) * inside * (1.0 - anatomy.tissues[:, 0:1])

@@ -152,7 +152,7 @@ def _paint_tumour(
         return torch.tensor(numbers).to(shares).prod(dim=1).reshape(-1, 1, 1, 1, 1)
 
     noise = chance.field(6.0, 3)
-    thin = chance.uniform(0.5, 1.0, 1, 1, 1, 1)
+    thin = chance.uniform(0.4, 1.0, 1, 1, 1, 1)
     dense = thin + (1.05 - thin) * tumour.density + 0.10 * noise[:, 0:1]
     _paint(shares, "oedema", tumour.swelling * dense.clamp(0.4, 1.0))
     _paint(shares, "solid", tumour.core * (0.93 + 0.1 * noise[:, 1:2]).clamp(0.6, 1.0))
