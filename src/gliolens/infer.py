@@ -95,7 +95,7 @@ def predict(
 
     There are `labels.nii.gz`, `prediction.json`, `report.html`, the `heatmaps/` of runs, and the `probabilities/`
     of an outline that was drawn (per cent). A case that fails leaves nothing behind and does not stop the others;
-    `OUT/failures.json` lists those that failed, whether or not any did not, and is gone where none did.
+    of several, `OUT/failures.json` lists those that failed, and is gone where none did.
 
     Args:
         rows: the cases; `cohorts.named.named_rows` makes them from folders, tables or single files. Where a case has
@@ -122,7 +122,7 @@ def predict(
         except CaseError as error:
             failures[row.case] = error
         tick(i + 1, len(rows))
-    if failures:
+    if failures and len(rows) > 1:
         write_json(out / "failures.json", {case: str(error) for case, error in failures.items()})
     return Predicted(reports, failures)
 

@@ -10,8 +10,11 @@ import torch
 
 from gliolens.cohorts.phantom.anatomy import head_grid
 from gliolens.cohorts.phantom.scans import make_scans
+from gliolens.cohorts.phantom.traits import PhantomConfig, draw_cohort
+from gliolens.errors import ConfigError
 from gliolens.labels import SERIES
-from gliolens.outline import read_outliner
+from gliolens.loop import CHECKPOINT
+from gliolens.outline import read_card, read_outliner
 
 SCRIPT = Path(__file__).parents[2] / "training" / "outline.py"
 
@@ -26,40 +29,159 @@ def script(monkeypatch):
     return module
 
 
-def train(script, monkeypatch, folder, epochs, work):
-    words = ["-o", str(folder), "--work", str(work), "--epochs", str(epochs), "--workers", "0"]
+def train(script, monkeypatch, folder, epochs, work, *more):
+    words = ["-o", str(folder), "--work", str(work), "--epochs", str(epochs), "--workers", "0", *more]
     monkeypatch.setattr(sys, "argv", [str(SCRIPT), *words])
     script.main()
 
 
-def test_a_stopped_training_goes_on_to_the_same_weights(script, monkeypatch, tmp_path):
-    train(script, monkeypatch, tmp_path / "whole", 3, tmp_path / "a")
+class StopError(Exception):
+    """What stops a training here."""
 
-    class StopError(Exception):
-        pass
 
-    def stop(self):
-        if self.current_epoch == 2:
+def stop_before(script, patch, epoch):
+    """Let the training break off as this epoch begins."""
+    begin = script.Task.on_train_epoch_start
+
+    def on_train_epoch_start(self):
+        begin(self)
+        if self.current_epoch == epoch:
             raise StopError
 
+    patch.setattr(script.Task, "on_train_epoch_start", on_train_epoch_start)
+
+
+def asked_of(script, patch):
+    """The numbers of the patients that the training asks for from here on."""
+    make, numbers = script.Patients.__getitem__, []
+
+    def __getitem__(self, number):  # noqa: N807
+        numbers.append(number)
+        return make(self, number)
+
+    patch.setattr(script.Patients, "__getitem__", __getitem__)
+    return numbers
+
+
+def weights(folder):
+    return torch.cat([value.flatten() for value in read_outliner(folder).net.state_dict().values()])
+
+
+def test_a_stopped_training_goes_on_to_the_same_weights(script, monkeypatch, tmp_path):
+    """The running mean forgets half at each step here, so that six steps move it far beyond float16's rounding."""
+    monkeypatch.setattr(script, "DECAY", 0.5)
     with monkeypatch.context() as patch:
-        patch.setattr(script.Task, "on_train_epoch_start", stop)
+        numbers = asked_of(script, patch)
+        train(script, patch, tmp_path / "whole", 3, tmp_path / "a")
+    assert numbers == [0, 1, 2, 3, 4, 5]
+    with monkeypatch.context() as patch:
+        numbers = asked_of(script, patch)
+        stop_before(script, patch, 2)
         with pytest.raises(StopError):
             train(script, patch, tmp_path / "parts", 3, tmp_path / "b")
+    assert numbers == [0, 1, 2, 3]
     assert not (tmp_path / "parts").exists()
-    train(script, monkeypatch, tmp_path / "parts", 3, tmp_path / "b")
-    whole, parts = (read_outliner(tmp_path / name) for name in ("whole", "parts"))
-    for key, value in whole.net.state_dict().items():
-        assert torch.allclose(value, parts.net.state_dict()[key], atol=2e-3), key
-    assert whole.card["steps"] == parts.card["steps"] == 6
-    assert "no real scan" in whole.card["trained_on"]
+    with monkeypatch.context() as patch:
+        numbers = asked_of(script, patch)
+        train(script, patch, tmp_path / "parts", 3, tmp_path / "b")
+    assert numbers == [4, 5]
+    whole, parts = (weights(tmp_path / name) for name in ("whole", "parts"))
+    assert torch.allclose(whole, parts, rtol=1e-3, atol=1e-4)
+    cards = [read_card(tmp_path / name) for name in ("whole", "parts")]
+    assert cards[0]["steps"] == cards[1]["steps"] == 6
+    assert "6 simulated patients" in cards[1]["trained_on"]
+    assert "no real scan" in cards[1]["trained_on"]
+
+    train(script, monkeypatch, tmp_path / "short", 2, tmp_path / "c")
+    apart = (weights(tmp_path / "short") - whole).abs()
+    assert float((apart > 1e-3).float().mean()) > 0.3  # so the comparison above could fail
+
+
+def test_what_is_written_is_the_running_mean_and_not_the_last_step(script, monkeypatch, tmp_path):
+    """With a decay of 1 the mean never leaves the first step, with 0 it is the last."""
+    kept = {}
+    for decay in (0.0, 0.5, 1.0):
+        monkeypatch.setattr(script, "DECAY", decay)
+        train(script, monkeypatch, tmp_path / str(decay), 3, tmp_path / "work")
+        kept[decay] = weights(tmp_path / str(decay))
+    last, half, first = ((kept[d] - kept[0.0]).norm() for d in (0.0, 0.5, 1.0))
+    assert last == 0.0
+    assert 0.02 * first < half < 0.7 * first
+
+
+def test_a_finished_training_leaves_no_checkpoint(script, monkeypatch, tmp_path):
+    train(script, monkeypatch, tmp_path / "out", 1, tmp_path / "work")
+    assert not list((tmp_path / "work").rglob("*.ckpt"))
+    with monkeypatch.context() as patch:
+        numbers = asked_of(script, patch)
+        train(script, patch, tmp_path / "again", 1, tmp_path / "work")
+    assert numbers == [0, 1]
+
+
+def stopped(script, monkeypatch, folder):
+    """A work folder with the checkpoint of one epoch out of three."""
+    with monkeypatch.context() as patch:
+        stop_before(script, patch, 1)
+        with pytest.raises(StopError):
+            train(script, patch, folder / "parts", 3, folder / "work")
+    assert (folder / "work" / CHECKPOINT).is_file()
+    return folder / "work"
+
+
+def test_a_checkpoint_of_other_settings_is_refused(script, monkeypatch, tmp_path):
+    work = stopped(script, monkeypatch, tmp_path)
+    simulator = tmp_path / "simulator"
+    simulator.mkdir()
+    (simulator / "anatomy.py").write_text("CHANGED = 1\n", encoding="utf-8")
+    others = {"WIDTHS": (2, 4), "SPACING_MM": 9.0, "STEPS_PER_EPOCH": 3, "SIMULATOR": simulator}
+    named = {
+        "WIDTHS": "widths",
+        "SPACING_MM": "spacing_mm",
+        "STEPS_PER_EPOCH": "patients",
+        "SIMULATOR": "code",
+    }
+    for name, value in others.items():
+        with monkeypatch.context() as patch:
+            patch.setattr(script, name, value)
+            with pytest.raises(ConfigError, match=named[name]):
+                train(script, patch, tmp_path / "parts", 3, work)
+    with pytest.raises(ConfigError, match="patients"):
+        train(script, monkeypatch, tmp_path / "parts", 4, work)
+    with pytest.raises(ConfigError, match="seed"):
+        train(script, monkeypatch, tmp_path / "parts", 3, work, "--seed", "1")
+    assert not (tmp_path / "parts").exists()
+    with monkeypatch.context() as patch:
+        numbers = asked_of(script, patch)
+        train(script, patch, tmp_path / "parts", 3, work)
+    assert numbers == [2, 3, 4, 5]  # none of the refusals cost the checkpoint
+
+
+def test_weights_of_the_same_settings_are_not_trained_twice(script, monkeypatch, capsys, tmp_path):
+    train(script, monkeypatch, tmp_path / "out", 1, tmp_path / "work")
+    before = (tmp_path / "out" / "card.json").read_bytes()
+    with monkeypatch.context() as patch:
+        numbers = asked_of(script, patch)
+        train(script, patch, tmp_path / "out", 1, tmp_path / "work")
+        assert numbers == []
+        assert (tmp_path / "out" / "card.json").read_bytes() == before
+        assert "already" in capsys.readouterr().err
+        train(script, patch, tmp_path / "out", 1, tmp_path / "work", "--seed", "5")
+        assert numbers == [0, 1]
+    assert (tmp_path / "out" / "card.json").read_bytes() != before
+
+
+def test_processes_that_simulate_beside_a_gpu_are_refused(script, monkeypatch, tmp_path):
+    monkeypatch.setattr(script.torch.cuda, "is_available", lambda: True)
+    with pytest.raises(ConfigError, match="--workers 0"):
+        train(script, monkeypatch, tmp_path / "out", 1, tmp_path / "work", "--workers", "2")
+    assert not (tmp_path / "work").exists()
 
 
 def test_it_learns(script, monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(script, "STEPS_PER_EPOCH", 40)
     train(script, monkeypatch, tmp_path / "out", 3, tmp_path / "work")
-    told = [line for line in capsys.readouterr().err.splitlines() if "mean Dice" in line]
-    dice = [float(line.split("mean Dice ")[1].split()[0]) for line in told]
+    told = [line for line in capsys.readouterr().err.splitlines() if "soft Dice" in line]
+    dice = [float(line.split("soft Dice ")[1].split()[0]) for line in told]
     assert dice[-1] > dice[0] + 0.02
 
 
@@ -94,3 +216,12 @@ def test_patients_are_drawn_widely_and_none_twice(script):
     heads = make_scans(drawn[:2], head_grid(8.0)).series
     assert not torch.equal(heads[0], heads[1])
     assert heads.shape[1] == len(SERIES)
+
+
+@pytest.mark.xfail(
+    reason="training with seed 0 has seen the very heads of `gliolens cohort phantom --seed 0`"
+)
+def test_no_patient_of_a_cohort_is_one_of_the_training(script):
+    """Heads and tumours follow from `seed`, so a cohort that shares it is no test of the outline."""
+    trained = {script.draw_patient(0, i).seed for i in range(50)}
+    assert trained.isdisjoint(p.seed for p in draw_cohort(50, 0, PhantomConfig()))
