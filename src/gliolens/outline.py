@@ -19,11 +19,11 @@ from jaxtyping import Bool, Float
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from scipy import ndimage
-from skimage.filters import threshold_otsu
 from torch import Tensor
 
 from gliolens.case import Case, Grid, Volume
 from gliolens.errors import CaseError, ModelError
+from gliolens.foreground import foreground_of
 from gliolens.io.store import content_hash, file_hash, read_json, whole_file, write_json
 from gliolens.labels import ENHANCING, NECROTIC, OEDEMA, REGIONS, SERIES
 from gliolens.nn.precision import has_bfloat16
@@ -41,6 +41,7 @@ VERSION: Final = 1
 
 _FORMAT = "gliolens-outline"
 _CLIP = 5.0  # standard deviations
+_TRAINED_IN = (80, 96, 80)  # voxels; zeros at the edges tell a network where it is
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,40 +148,6 @@ def _standard(image: Tensor, inside: Tensor, count: Tensor) -> Tensor:
     return (centred / spread.clamp_min(torch.finfo(image.dtype).tiny)).clamp(-_CLIP, _CLIP)
 
 
-def foreground_of(case: Case) -> Mask:
-    """The case's brain mask, or else all that any series shows: the stripped brain, or the whole head in its skin."""
-    if case.brain is not None:
-        return case.brain
-    if not case.series:
-        raise _refusal(case, "no series")
-    seen = np.asarray(np.any([tissue(image) for image in case.series.values()], axis=0))
-    if all(blanked(image) for image in case.series.values()):
-        return seen
-    # What is dark inside a head (bone, and fluid where there is no T2) belongs to it too.
-    return np.stack([ndimage.binary_fill_holes(seen[..., k]) for k in range(seen.shape[2])], axis=2)
-
-
-def blanked(image: Image) -> bool:
-    """Whether all but tissue was set to one value, as after skull stripping.
-
-    It is the value of all eight corners, or else the lowest, and that of more than a third of the image: a brain fills
-    half of its box, while the air around a head has many values.
-    """
-    return bool(_background(image).mean() > 1 / 3)
-
-
-def tissue(image: Image) -> Mask:
-    """Voxels that hold tissue, whatever value the background was given; told from air by Otsu's threshold elsewhere."""
-    background = _background(image)
-    return np.asarray(~background if background.mean() > 1 / 3 else image > threshold_otsu(image))
-
-
-def _background(image: Image) -> Mask:
-    corners = image[tuple(slice(None, None, max(n - 1, 1)) for n in image.shape)]
-    value = corners.flat[0] if (corners == corners.flat[0]).all() else image.min()
-    return np.asarray(image == value)
-
-
 def _on_grid(
     case: Case, near: Volume, box: tuple[slice, slice, slice], grid: Grid
 ) -> tuple[dict[str, Tensor], Tensor]:
@@ -216,17 +183,23 @@ def _probabilities(net: UNet, image: Tensor, axes: Sequence[int]) -> list[Image]
     flips = [tuple(a + 2 for a in f) for n in range(len(axes) + 1) for f in combinations(axes, n)]
     device = next(net.parameters()).device
     size = image.shape[1:]
-    edge = 2 ** len(net.down)
-    padding = [
-        v for n in reversed(size) for v in (0, max(n + -n % edge, 2 * edge) - n)
-    ]  # normalised over 8 or more
+    room = _room(size, 2 ** len(net.down))
+    start = [(r - n) // 2 for r, n in zip(room, size, strict=True)]
+    ends = zip(reversed(room), reversed(size), reversed(start), strict=True)
+    padding = [v for r, n, low in ends for v in (low, r - n - low)]
     given = torch.nn.functional.pad(image, padding)[None].to(device)
     total = torch.zeros(())
     for flip in flips:
         with torch.autocast(device.type, torch.bfloat16, enabled=has_bfloat16()):
             logits = net(given.flip(flip)).flip(flip)
         total = total + torch.sigmoid(logits[0].float()).cpu() / len(flips)
-    return list(total[:, : size[0], : size[1], : size[2]].numpy())
+    d, h, w = (slice(low, low + n) for low, n in zip(start, size, strict=True))
+    return list(total[:, d, h, w].numpy())
+
+
+def _room(size: Sequence[int], edge: int) -> list[int]:
+    """Voxels of the image the network is given: the head in the middle of as much air as in training, or more."""
+    return [max(n + -n % edge, least + -least % edge) for n, least in zip(size, _TRAINED_IN, strict=True)]
 
 
 def _solid(brain: Image) -> Mask:
