@@ -187,7 +187,10 @@ def _probabilities(net: UNet, image: Tensor, axes: Sequence[int]) -> list[Image]
     start = [(r - n) // 2 for r, n in zip(room, size, strict=True)]
     ends = zip(reversed(room), reversed(size), reversed(start), strict=True)
     padding = [v for r, n, low in ends for v in (low, r - n - low)]
-    given = torch.nn.functional.pad(image, padding)[None].to(device)
+    given = torch.nn.functional.pad(image, padding)[None]
+    there = len(image) // 2  # the channels from here on say whether a series is there: in the air around too
+    given[0, there:] = image[there:, :1, :1, :1]
+    given = given.to(device)
     total = torch.zeros(())
     for flip in flips:
         with torch.autocast(device.type, torch.bfloat16, enabled=has_bfloat16()):
