@@ -27,16 +27,16 @@ class Chance:
         self.generators = [torch.Generator().manual_seed(state % 2**63) for state in states]
 
     def normal(self, *shape: int) -> Float[Tensor, "b ..."]:
-        """Standard normal numbers (b, *shape)."""
+        """Standard normal numbers `(b, *shape)`."""
         return torch.stack([torch.randn(shape, generator=g) for g in self.generators]).to(self.device)
 
     def uniform(self, low: float, high: float, *shape: int) -> Float[Tensor, "b ..."]:
-        """Numbers (b, *shape) evenly between `low` and `high`."""
+        """Numbers `(b, *shape)` evenly between `low` and `high`."""
         drawn = torch.stack([torch.rand(shape, generator=g) for g in self.generators]).to(self.device)
         return low + (high - low) * drawn
 
     def happens(self, probability: float, *shape: int) -> Float[Tensor, "b ..."]:
-        """1 with the probability, else 0 (b, *shape)."""
+        """1 with the probability, else 0: `(b, *shape)`."""
         return (self.uniform(0.0, 1.0, *shape) < probability).float()
 
     def field(self, scale_mm: float, channels: int) -> Float[Tensor, "b c d h w"]:
