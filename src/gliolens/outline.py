@@ -96,17 +96,18 @@ class Outliner:
         image = network_input(*_on_grid(case, near, box, grid), self.card["series"])
         answer = _probabilities(self.net, image, self.card["flips"])
         brain = zoom(_solid(answer[-1]).astype(np.float32), grid, near.grid) >= 0.5
-        nearby = [zoom(p, grid, near.grid) for p in answer[:-1]]
+        within = brain & near.voxels
+        nearby = [np.where(within, zoom(p, grid, near.grid), np.float32(0)) for p in answer[:-1]]
         drawn = draw(
             dict(zip(REGIONS, nearby, strict=True)),
-            brain & near.voxels,
+            within,
             self.card["thresholds"],
             least_voxels=self.card["least_ml"] / case.grid.voxel_ml,
         )
         return Outline(
             labels=_whole(drawn, box, case.grid),
             probabilities={n: _whole(p, box, case.grid) for n, p in zip(REGIONS, nearby, strict=True)},
-            brain=_whole(brain & near.voxels, box, case.grid),
+            brain=_whole(within, box, case.grid),
             missing=tuple(s for s in SERIES if s in self.card["series"] and s not in case.series),
         )
 
