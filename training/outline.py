@@ -5,9 +5,10 @@ real patient lies within. A stopped training goes on from its checkpoint. With a
 """
 
 import argparse
+import inspect
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from gliolens.about import software
+from gliolens.case import Grid
 from gliolens.cohorts.phantom import anatomy
 from gliolens.cohorts.phantom.anatomy import head_grid
 from gliolens.cohorts.phantom.scans import Scans, make_scans
@@ -31,15 +33,18 @@ from gliolens.cohorts.phantom.traits import Findings, PhantomTraits
 from gliolens.errors import ConfigError
 from gliolens.io.store import content_hash, file_hash, write_json
 from gliolens.labels import ENHANCING, NECROTIC, SERIES
-from gliolens.loop import forget, train
+from gliolens.loop import CHECKPOINT, forget, train
+from gliolens.nn import unet
 from gliolens.nn.unet import UNet
 from gliolens.outline import OUTPUTS, network_input, read_card, write_outliner
 from gliolens.progress import say
 from gliolens.protocol import check_settings
 
 SIMULATOR = Path(anatomy.__file__).parent
+DRAWN_BY = ("anatomy", "chance", "growth", "scanner", "scans", "signal", "tissues")
+"""Modules of the simulator that decide what a scan looks like; the others decide who is in a cohort."""
 SPACING_MM = 2.0
-DECAY = 0.99
+DECAY = 0.995
 """Of the running mean of the weights."""
 WIDTHS = (16, 32, 64, 128, 128)
 STEPS_PER_EPOCH = 50
@@ -47,8 +52,13 @@ PEAK = 2e-3
 LOBES = ("frontal", "temporal", "parietal", "occipital", "insula", "deep")
 
 
+STRANGERS = 10**9
+"""Added to the seed, so that no patient of `gliolens cohort phantom` has the head of one that was trained on."""
+
+
 def draw_patient(seed: int, number: int) -> PhantomTraits:
     """A patient for training: any tumour in any brain, with no regard to how common it is."""
+    seed += STRANGERS
     rng = np.random.default_rng([seed, number, 77])
     findings = None if rng.random() < 0.06 else _draw_findings(rng)
     return PhantomTraits(
@@ -68,7 +78,7 @@ def _draw_findings(rng: np.random.Generator) -> Findings:
         "patchy": rng.uniform(0.0, 0.4),
     }
     return Findings(
-        volume_ml=float(np.clip(np.exp(rng.normal(np.log(65.0), 0.85)), 3.0, 240.0)),
+        volume_ml=float(np.clip(np.exp(rng.normal(np.log(60.0), 0.95)), 2.0, 280.0)),
         core_share=float(np.clip(share, 0.08, 0.97)),
         enhancement=enhancement,
         necrosis=float(necrosis.get(enhancement, 0.0)),
@@ -80,14 +90,27 @@ def _draw_findings(rng: np.random.Generator) -> Findings:
         cystic=bool(rng.random() < 0.25),
         bleeding=bool(not dark and rng.random() < 0.25),
         foci=int(rng.choice((1, 2, 3, 4), p=(0.75, 0.14, 0.07, 0.04))),
+        conspicuity=_draw_conspicuity(rng),
     )
+
+
+def _draw_conspicuity(rng: np.random.Generator) -> tuple[float, float, float, float]:
+    """In every second patient a series or two show less of the tumour; T2 and FLAIR never both nothing."""
+    shows = np.ones(4)
+    if rng.random() < 0.5:
+        faint = rng.choice(4, size=int(rng.choice((1, 2))), replace=False, p=(0.35, 0.25, 0.15, 0.25))
+        shows[faint] = rng.uniform(0.0, 0.9, len(faint))
+        shows[1] = max(shows[1], 0.4)  # what is called enhancing must be seen to be
+        shows[3] = max(shows[3], 0.35)
+        shows[2] = max(shows[2], 0.7 - shows[3])
+    return (float(shows[0]), float(shows[1]), float(shows[2]), float(shows[3]))
 
 
 class Patients(Dataset[dict[str, Tensor]]):
     """Simulated patients by number, ready for the network, each with what the network should answer."""
 
     def __init__(self, seed: int, device: str) -> None:
-        self.seed, self.device, self.grid = seed, device, head_grid(SPACING_MM)
+        self.seed, self.device = seed, device
 
     def __len__(self) -> int:
         return STEPS_PER_EPOCH
@@ -96,11 +119,32 @@ class Patients(Dataset[dict[str, Tensor]]):
         rng = np.random.default_rng([self.seed, number, 78])
         scans = make_scans(
             [draw_patient(self.seed, number)],
-            self.grid,
-            skull=[bool(rng.random() < 0.15)],
+            _draw_grid(rng),
+            skull=[bool(rng.random() < 0.25)],
+            strange=[float(np.exp(rng.uniform(0.0, 1.1)))],
             device=self.device,
         )
+        scans = _moved(scans, rng.integers(-6, 7, size=3).tolist())
         return {"image": _image(scans, rng), "truth": _truth(scans)}
+
+
+def _draw_grid(rng: np.random.Generator) -> Grid:
+    """As many voxels for every head, of 0.84 to 1.2 times their nominal size: heads look larger or smaller."""
+    grid, factor = head_grid(SPACING_MM), float(np.exp(rng.uniform(np.log(0.84), np.log(1.2))))
+    return Grid(grid.shape, grid.affine @ np.diag([factor, factor, factor, 1.0]))
+
+
+def _moved(scans: Scans, by: Sequence[int]) -> Scans:
+    """The head elsewhere in the image; what leaves it is lost."""
+
+    def moved(voxels: Tensor) -> Tensor:
+        padded = F.pad(voxels, [v for n in reversed(by) for v in (max(n, 0), max(-n, 0))])
+        d, h, w = (
+            slice(max(-n, 0), max(-n, 0) + size) for n, size in zip(by, voxels.shape[-3:], strict=True)
+        )
+        return padded[..., d, h, w]
+
+    return Scans(moved(scans.series), moved(scans.labels), moved(scans.brain), moved(scans.kept))
 
 
 def _image(scans: Scans, rng: np.random.Generator) -> Tensor:
@@ -108,7 +152,7 @@ def _image(scans: Scans, rng: np.random.Generator) -> Tensor:
     kept, series = scans.kept[0], {}
     for i in _present(rng):
         top = torch.quantile(scans.series[0, i][kept][::7], 0.995)
-        series[SERIES[i]] = (scans.series[0, i] / top).clamp(0.0, 3.0) ** float(np.exp(rng.normal(0.0, 0.22)))
+        series[SERIES[i]] = (scans.series[0, i] / top).clamp(0.0, 3.0) ** float(np.exp(rng.normal(0.0, 0.25)))
     return network_input(series, kept, SERIES)
 
 
@@ -200,10 +244,11 @@ def _dice_loss(p: Tensor, truth: Tensor) -> Tensor:
 
 def settings(args: argparse.Namespace) -> dict[str, Any]:
     """All that decides the weights; a checkpoint of other settings is not gone on from."""
-    code = [Path(__file__), *sorted(SIMULATOR.glob("*.py"))]
+    code = [Path(__file__), *(SIMULATOR / f"{name}.py" for name in DRAWN_BY)]
+    hashes = [*map(file_hash, code), *(content_hash(inspect.getsource(f)) for f in (network_input, unet))]
     return {
         "patients": args.epochs * STEPS_PER_EPOCH, "seed": args.seed, "widths": list(WIDTHS),
-        "spacing_mm": SPACING_MM, "code": content_hash([file_hash(file) for file in code]),
+        "spacing_mm": SPACING_MM, "code": content_hash(hashes),
     }  # fmt: skip
 
 
@@ -227,7 +272,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("-o", "--out", type=Path, required=True, help="folder of the weights and their card")
     parser.add_argument("--work", type=Path, default=Path("build/outline"), help="where the checkpoint lies")
     parser.add_argument(
-        "--epochs", type=int, default=400 if gpu else 28, help=f"of {STEPS_PER_EPOCH} patients each"
+        "--epochs", type=int, default=400 if gpu else 110, help=f"of {STEPS_PER_EPOCH} patients each"
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
@@ -246,6 +291,18 @@ def trained(out: Path, wanted: dict[str, Any]) -> bool:
     return (out / "card.json").is_file() and read_card(out).get("settings") == wanted
 
 
+def take_up(work: Path, wanted: dict[str, Any]) -> None:
+    """Make ready the folder that a training starts or goes on in. Raises ConfigError where it holds another one."""
+    noted = work / "settings.json"
+    if (work / CHECKPOINT).is_file() and not noted.is_file():
+        raise ConfigError(
+            f"{work} holds a checkpoint without {noted.name}, so nobody knows of which training; choose another "
+            "--work, or delete the folder"
+        )
+    check_settings(noted, wanted, "--work")
+    write_json(noted, {"settings": wanted})
+
+
 def main() -> None:
     """Train, or go on; then write weights and card."""
     args = parse()
@@ -257,8 +314,7 @@ def main() -> None:
         f"{patients} patients; on two quiet cores (1.1 s each) about {patients * 1.1 / 60:.0f} minutes. Each epoch "
         "tells how long is left. Stopped, it goes on from the last epoch: give the same command again."
     )
-    check_settings(args.work / "settings.json", settings(args))
-    write_json(args.work / "settings.json", {"settings": settings(args)})
+    take_up(args.work, settings(args))
     torch.manual_seed(args.seed)
     task = Task(patients)
     batches = DataLoader(

@@ -378,8 +378,13 @@ def plain_scores(table: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return out
 
 
-def check_settings(path: Path, settings: Mapping[str, Any]) -> None:
-    """Refuse to write over a finished run of other settings.
+def check_settings(path: Path, settings: Mapping[str, Any], option: str = "-o") -> None:
+    """Refuse to write over a run of other settings.
+
+    Args:
+        path: where the earlier run, if there was one, has its settings.
+        settings: those of this run.
+        option: the one that names the folder, for the message.
 
     Raises:
         ConfigError: names the settings that differ.
@@ -388,7 +393,7 @@ def check_settings(path: Path, settings: Mapping[str, Any]) -> None:
     other = [k for k, v in settings.items() if _as_stored(found.get(k)) != _as_stored(v)]
     if other:
         raise ConfigError(
-            f"{path.parent} holds a run with another {', '.join(other)}; choose another -o, or delete the folder"
+            f"{path.parent} holds a run with another {', '.join(other)}; choose another {option}, or delete the folder"
         )
 
 

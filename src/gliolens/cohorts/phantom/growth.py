@@ -29,7 +29,7 @@ LOBES_MM: Final = {
     "temporal": (46.0, -18.0, -12.0),
     "parietal": (34.0, -46.0, 40.0),
     "occipital": (26.0, -78.0, 12.0),
-    "insula": (38.0, 4.0, 4.0),
+    "insula": (42.0, 2.0, -6.0),
     "deep": (16.0, -12.0, 8.0),
 }
 """Middle of each lobe in the template, right side."""
@@ -224,7 +224,7 @@ def paint(grown: Growth, anatomy: Anatomy, findings: Sequence[Findings], chance:
         0.45, 1.0, 1, 1, 1, 1
     )  # some oedema is a rim, some runs along the tracts to another lobe
     uneven = 0.3 * noise[:, 0:1] + 0.2 * noise[:, 1:2] + 0.12 * noise[:, 2:]
-    uneven = uneven + chance.uniform(0.1, 0.9, 1, 1, 1, 1) * chance.field(32.0, 1)
+    uneven = uneven + chance.uniform(0.1, 0.55, 1, 1, 1, 1) * chance.field(32.0, 1)
     reach = (
         -far * torch.sqrt((-seeping).clamp(min=0.0)) + 0.9 * wet * inside + uneven
     )  # the root is like a distance

@@ -48,6 +48,7 @@ def make_scans(
     grid: Grid,
     *,
     skull: Sequence[bool] | None = None,
+    strange: Sequence[float] | None = None,
     device: str | torch.device = "cpu",
 ) -> Scans:
     """Make the four scans of each patient; a patient's scans do not depend on the batch.
@@ -56,6 +57,8 @@ def make_scans(
         patients: whose.
         grid: where, as `anatomy.head_grid` gives it.
         skull: for each, whether the skull is left on; stripped where not given.
+        strange: for each, how much the brightness of tissues departs from what the signal equations give, as a
+            multiple of what is usual (`signal.draw_signals`); 1 where not given.
         device: where to compute.
     """
     place = torch.device(device)
@@ -67,7 +70,9 @@ def make_scans(
         findings, _column([p.age for p in patients], place), chance[_HEAD], chance[_TUMOUR]
     )
     shares = compose(anatomy, tumour, findings, with_skull, chance[_TISSUES])
-    signal = torch.einsum("bsk,bkdhw->bsdhw", draw_signals(findings, chance[_SIGNAL], site), shares)
+    unlike = _column(strange or [1.0] * len(patients), place)[..., 0, 0]
+    signals = draw_signals(findings, chance[_SIGNAL], site, unlike)
+    signal = torch.einsum("bsk,bkdhw->bsdhw", signals, shares)
     rough = 1.0 + 2.0 * (tumour.core if tumour else 0.0)  # tumours are less even than brain
     signal = signal * (1.0 + 0.025 * rough * chance[_SCAN].field(2.5 * grid.spacing[0], 1))
     signal = signal * (

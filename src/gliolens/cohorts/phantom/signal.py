@@ -34,7 +34,7 @@ _PROPERTIES: Final = {
     "fat": (0.90, 380.0, 90.0, 0.03, 0.10),
     "muscle": (0.75, 1100.0, 40.0, 0.12, 0.10),
     "bone": (0.08, 1000.0, 20.0, 0.00, 0.10),
-    "oedema": (0.86, 1420.0, 180.0, 0.03, 0.20),
+    "oedema": (0.86, 1500.0, 180.0, 0.03, 0.24),
     "solid": (0.87, 1700.0, 195.0, 0.06, 0.22),
     "enhancing": (0.86, 1650.0, 155.0, 0.75, 0.20),
     "necrosis": (0.94, 2450.0, 310.0, 0.08, 0.28),
@@ -56,11 +56,14 @@ _ILL: Final = (
 )
 
 
-def draw_signals(findings: Sequence[Findings | None], chance: Chance, site: Chance) -> Float[Tensor, "b s k"]:
+def draw_signals(
+    findings: Sequence[Findings | None], chance: Chance, site: Chance, strange: Float[Tensor, "b 1 1"]
+) -> Float[Tensor, "b s k"]:
     """Signal of each tissue in each series of `labels.SERIES`, in one arbitrary unit.
 
     Field strength, sequences and their times come from `site`; what differs between patients, the tissues themselves,
-    the contrast medium and how long it had to act, from `chance`.
+    the contrast medium and how long it had to act, from `chance`. What no equation here holds (magnetisation transfer,
+    diffusion, flow) makes every signal differ by a few per cent; `strange` multiplies that.
     """
     b = len(findings)
     table = torch.tensor([_PROPERTIES[name] for name in TISSUES]).to(chance.device)
@@ -87,9 +90,20 @@ def draw_signals(findings: Sequence[Findings | None], chance: Chance, site: Chan
         dim=1,
     )
     _let_flow(signals, gradient, chance)
-    # What no equation of these has (magnetisation transfer, diffusion, flow) differs more in what is ill.
-    unlike = torch.tensor([0.07 if name in _ILL else 0.03 for name in TISSUES]).to(signals)
-    return signals * torch.exp(unlike * chance.normal(len(SERIES), len(TISSUES)))
+    unlike = strange * torch.tensor([0.07 if name in _ILL else 0.03 for name in TISSUES]).to(signals)
+    signals = signals * torch.exp(unlike * chance.normal(len(SERIES), len(TISSUES)))
+    _hide(findings, signals)
+    return signals
+
+
+def _hide(findings: Sequence[Findings | None], signals: Tensor) -> None:
+    """Where a tumour does not show in a series, its tissues are as bright there as grey matter."""
+    ill = [TISSUES.index(name) for name in ("oedema", "solid", "enhancing", "necrosis")]
+    for i, finding in enumerate(findings):
+        if finding is not None:
+            shows = torch.tensor(finding.conspicuity).to(signals)[:, None]
+            grey = signals[i, :, TISSUES.index("grey")][:, None]
+            signals[i, :, ill] = shows * signals[i, :, ill] + (1.0 - shows) * grey
 
 
 def _apply_findings(

@@ -55,6 +55,8 @@ class Findings:
         cystic: whether it holds a cyst.
         bleeding: whether it has bled; never without enhancement.
         foci: number of separate foci, 1 to 4.
+        conspicuity: how plainly the tumour shows in each series of `labels.SERIES`, 0 (as bright as grey matter) to
+            1; always 1 in the cohort.
     """
 
     volume_ml: float
@@ -69,6 +71,7 @@ class Findings:
     cystic: bool
     bleeding: bool
     foci: int
+    conspicuity: tuple[float, float, float, float] = (1.0, 1.0, 1.0, 1.0)
 
 
 @dataclass(frozen=True)
@@ -212,5 +215,5 @@ def _patient(i: int, seed: int, drawn: Mapping[str, Any]) -> PhantomTraits:
     unwritten = tuple(t for t, hide in (("idh", "no_idh"), ("codel_1p19q", "no_codel")) if drawn[hide])
     return PhantomTraits(
         case, (seed, i), drawn["site"], drawn["age"], drawn["sex"], *SUBTYPES[drawn["subtype"]], drawn["os_days"],
-        drawn["os_event"], unwritten, Findings(**{f.name: drawn[f.name] for f in fields(Findings)}),
+        drawn["os_event"], unwritten, Findings(**{f.name: drawn[f.name] for f in fields(Findings) if f.name in drawn}),
     )  # fmt: skip
