@@ -165,6 +165,21 @@ def test_a_head_in_its_skull_holds_the_ventricles_and_not_the_air(place):
     assert found[air].mean() < 0.04
 
 
+def test_zeros_inside_a_blanked_head_belong_to_it():
+    """A head in its skull whose air was set to zero, and its dark bone and fluid with it."""
+    patient, grid = draw_cohort(1, 1, PhantomConfig(spacing_mm=4.0))[0], head_grid(4.0)
+    scans = make_scans([patient], grid, skull=[True])
+    kept, t1 = scans.kept[0].numpy(), scans.series[0, SERIES.index("t1")].numpy()
+    dark = kept & (t1 < np.quantile(t1[kept], 0.2))
+    t1 = np.pad(np.where(kept & ~dark, t1, np.float32(0)), 6)
+    shape = (t1.shape[0], t1.shape[1], t1.shape[2])
+    found = foreground_of(Case(id="case 1", grid=Grid(shape, grid.affine), source=grid, series={"t1": t1}))
+    deep = np.pad(ndimage.binary_erosion(scans.brain[0].numpy(), iterations=3), 6)
+    assert (t1[deep] == 0).mean() > 0.01
+    assert found[deep].mean() > 0.98
+    assert found[np.pad(~kept, 6, constant_values=True)].mean() < 0.04
+
+
 # --- laws of what is drawn -------------------------------------------------------------------------------------
 
 

@@ -195,7 +195,7 @@ def _draw(case: Case, readers: Readers) -> tuple[Case, Drawn]:
     )
     drawn = Drawn(
         readers.by, readers.outliner.card, outline.missing, outline.probabilities, sure,
-        readers.outliner.precision, agreed,
+        readers.outliner.precision, float(outline.brain.sum() * case.grid.voxel_ml), agreed,
     )  # fmt: skip
     done = f"outline drawn by {readers.by} from {', '.join(case.series)}"
     lacking = [f"without {', '.join(outline.missing)}, which it was trained with"] if outline.missing else []

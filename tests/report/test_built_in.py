@@ -59,7 +59,7 @@ def make_case(**changes) -> Case:
     return Case(grid=grid, source=grid, **given | changes)
 
 
-def make_drawn(dice=0.9, missing=(), **card) -> Drawn:
+def make_drawn(dice=0.9, missing=(), brain_ml=1350.0, **card) -> Drawn:
     share = np.zeros(SHAPE, np.float32)
     share[5:13, 7:17, 3:10] = 0.6
     ml = 0.0 if math.isnan(dice) else 12.0
@@ -67,7 +67,7 @@ def make_drawn(dice=0.9, missing=(), **card) -> Drawn:
     about = {"trained_on": "5,000 simulated patients", "sha256": "ab" * 32, "scores": [], **card}
     names = ("whole", "core", "enhancing")
     shares, how_sure = dict.fromkeys(names, share), dict.fromkeys(names, doubt)
-    return Drawn("the built-in network", about, missing, shares, how_sure, "float32 on cpu")
+    return Drawn("the built-in network", about, missing, shares, how_sure, "float32 on cpu", brain_ml)
 
 
 @pytest.fixture
@@ -262,3 +262,13 @@ def test_a_built_in_answer_is_not_called_a_run(scores, page):
     card = text.split("<article")[1].split("</article>")[0]
     assert "this answer" in card.lower()
     assert "run" not in card.replace('class="run"', "").lower()
+
+
+def test_a_brain_larger_than_any_is_said():
+    assert not any(
+        "litres" in c for c in make_drawn(brain_ml=700.0).cautions + make_drawn(brain_ml=2200.0).cautions
+    )
+    for ml, litres in ((3040.0, "3.0 litres"), (610.0, "0.6 litres")):
+        told = [c for c in make_drawn(brain_ml=ml).cautions if litres in c]
+        assert len(told) == 1
+        assert "voxel size" in told[0]

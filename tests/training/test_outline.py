@@ -132,7 +132,8 @@ def test_a_checkpoint_of_other_settings_is_refused(script, monkeypatch, tmp_path
     work = stopped(script, monkeypatch, tmp_path)
     simulator = tmp_path / "simulator"
     simulator.mkdir()
-    (simulator / "anatomy.py").write_text("CHANGED = 1\n", encoding="utf-8")
+    for name in script.DRAWN_BY:
+        (simulator / f"{name}.py").write_text("CHANGED = 1\n", encoding="utf-8")
     others = {"WIDTHS": (2, 4), "SPACING_MM": 9.0, "STEPS_PER_EPOCH": 3, "SIMULATOR": simulator}
     named = {
         "WIDTHS": "widths",
@@ -218,10 +219,42 @@ def test_patients_are_drawn_widely_and_none_twice(script):
     assert heads.shape[1] == len(SERIES)
 
 
-@pytest.mark.xfail(
-    reason="training with seed 0 has seen the very heads of `gliolens cohort phantom --seed 0`"
-)
 def test_no_patient_of_a_cohort_is_one_of_the_training(script):
     """Heads and tumours follow from `seed`, so a cohort that shares it is no test of the outline."""
     trained = {script.draw_patient(0, i).seed for i in range(50)}
     assert trained.isdisjoint(p.seed for p in draw_cohort(50, 0, PhantomConfig()))
+
+
+def test_a_checkpoint_of_an_unknown_training_is_refused(script, monkeypatch, tmp_path):
+    work = stopped(script, monkeypatch, tmp_path)
+    (work / "settings.json").unlink()
+    with pytest.raises(ConfigError, match="--work"):
+        train(script, monkeypatch, tmp_path / "parts", 3, work)
+
+
+def test_heads_differ_in_size_and_place_and_move_with_their_truth(script):
+    """The brain's extent follows the drawn size, and image, truth and mask move together."""
+    grids = [script._draw_grid(np.random.default_rng(i)).spacing[0] / 8.0 for i in range(200)]
+    assert 0.84 <= min(grids) < 0.87
+    assert 1.17 < max(grids) <= 1.2
+    scans = make_scans([script.draw_patient(0, 0)], head_grid(8.0))
+    by = [2, -1, 0]
+    moved = script._moved(scans, by)
+    for name in ("series", "labels", "brain", "kept"):
+        before, after = getattr(scans, name), getattr(moved, name)
+        assert after.shape == before.shape
+        assert torch.equal(after[..., 2:, :-1, :], before[..., :-2, 1:, :])
+        assert not after[..., :2, :, :].any()
+        assert not after[..., -1:, :].any()
+
+
+def test_a_tumour_hides_in_some_series_but_never_in_all(script):
+    shows = np.array(
+        [p.findings.conspicuity for p in (script.draw_patient(0, i) for i in range(600)) if p.findings]
+    )
+    hidden = (shows < 1).any(axis=1)
+    assert 0.4 < hidden.mean() < 0.6
+    assert shows.min() >= 0
+    assert shows[:, 0].min() < 0.1
+    assert shows[:, 1].min() >= 0.4
+    assert (shows[:, 2] + shows[:, 3]).min() >= 0.7

@@ -16,6 +16,10 @@ from gliolens.types import Image
 _SCORES_NOTE = (
     "Not trained on these cases, but the simulator was built with a look at them: expect less elsewhere."
 )
+_ADULT_ML = (
+    700.0,
+    2200.0,
+)  # wide of any adult's brain, so that only files that are wrong, or partial, lie outside
 _MOST = 2  # quantities a card names; the table below it has all
 
 
@@ -30,6 +34,7 @@ class Drawn:
         probabilities: of each region, on the case's grid.
         doubts: how sure it is, by region.
         precision: what it computed in, and on what.
+        brain_ml: volume of the brain as the network sees it.
         agreed: Dice with the mask that was given, by region; empty where none was.
     """
 
@@ -39,6 +44,7 @@ class Drawn:
     probabilities: Mapping[str, Image]
     doubts: Mapping[str, Doubt]
     precision: str
+    brain_ml: float
     agreed: Mapping[str, float] = field(default_factory=dict)
 
     @property
@@ -62,6 +68,11 @@ class Drawn:
     def cautions(self) -> list[str]:
         """What limits this outline."""
         said = ["No radiologist has seen this outline: check it, slice by slice, before any number is used."]
+        if not _ADULT_ML[0] <= self.brain_ml <= _ADULT_ML[1]:
+            said.append(
+                f"The brain measures {self.brain_ml / 1000:.1f} litres, as no whole adult's does: if the voxel size in "
+                "the files is wrong, so is every volume here."
+            )
         if missing := [SERIES_TITLES[s] for s in self.missing]:
             said.append(
                 f"Without {_listed(missing)} the outline is less sure than its scores on real cases say."

@@ -150,11 +150,16 @@ def test_more_foci_lie_farther_apart():
 # --- signal
 
 
+def draw_signals(findings, strange=1.0):
+    n = len(findings)
+    return signal.draw_signals(findings, chances(n), chances(n, stream=1), torch.full((n, 1, 1), strange))
+
+
 @pytest.fixture(scope="module")
 def signals():
     """Of 200 heads: (200, series, tissues)."""
     n = 200
-    return signal.draw_signals([RING] * n, chances(n), chances(n, stream=1))
+    return draw_signals([RING] * n)
 
 
 def of(signals, series, tissue):
@@ -199,12 +204,30 @@ def test_contrast_medium_lights_up_what_takes_it_up(signals):
 
 
 def test_a_mismatch_is_bright_on_t2_and_dark_on_flair():
-    n, seeds = 100, (chances(100), chances(100, stream=1))
-    plain = signal.draw_signals([replace(RING, enhancement="none")] * n, *seeds)
-    seeds = (chances(100), chances(100, stream=1))
-    mismatch = signal.draw_signals([replace(RING, enhancement="none", mismatch=True)] * n, *seeds)
+    n = 100
+    plain = draw_signals([replace(RING, enhancement="none")] * n)
+    mismatch = draw_signals([replace(RING, enhancement="none", mismatch=True)] * n)
     assert float((of(mismatch, "t2", "solid") > of(plain, "t2", "solid")).float().mean()) > 0.9
     assert float((of(mismatch, "flair", "solid") < of(mismatch, "flair", "oedema")).float().mean()) > 0.9
+
+
+def test_a_tumour_that_does_not_show_is_as_bright_as_grey_matter():
+    plain, hidden = (draw_signals([replace(RING, conspicuity=(c, 1.0, 1.0, 1.0))] * 20) for c in (1.0, 0.0))
+    half = draw_signals([replace(RING, conspicuity=(0.5, 1.0, 1.0, 1.0))] * 20)
+    for tissue in ("oedema", "solid", "enhancing", "necrosis"):
+        assert torch.equal(of(hidden, "t1", tissue), of(plain, "t1", "grey"))
+        middle = (of(plain, "t1", tissue) + of(plain, "t1", "grey")) / 2
+        assert torch.allclose(of(half, "t1", tissue), middle)
+    same = (hidden == plain)[:, 1:]
+    assert same.all()
+    assert (of(hidden, "t1", "calcium") == of(plain, "t1", "calcium")).all()
+
+
+def test_strangeness_stretches_what_the_equations_do_not_hold():
+    """Twice as strange is twice as far, in logarithms, from what the equations alone give."""
+    lawful, usual, strange = (draw_signals([RING] * 20, s)[:, :, :-1].log() for s in (0.0, 1.0, 2.0))
+    assert torch.allclose(strange - lawful, 2 * (usual - lawful), atol=1e-4)
+    assert float((usual - lawful).abs().mean()) > 0.02
 
 
 def test_painting_keeps_shares_whole():
