@@ -52,6 +52,8 @@ PATIENTS: Final = 20_000
 """Drawn for the expected ceiling."""
 _TRUTHS: Final = ("grade", "idh", "codel_1p19q")
 """Targets of simulated cases, in the order of `literature.SUBTYPES`."""
+_SEEN: Final = tuple(f.name for f in fields(Findings) if f.name in ("enhancement", *FINDINGS))
+"""Findings that are drawn in a cohort."""
 
 
 def subtype_posterior(columns: Mapping[str, np.ndarray], *, with_age: bool) -> np.ndarray:
@@ -152,8 +154,8 @@ def write_truth(folder: Path, cohort: Sequence[PhantomTraits], config: PhantomCo
     columns = _columns(cohort)
     table: dict[str, object] = {"case": [t.case for t in cohort]}
     table |= {t: [one.truth.get(t, "") for one in cohort] for t in _TRUTHS}
-    for f in fields(Findings):
-        table[f.name] = ["" if t.findings is None else getattr(t.findings, f.name) for t in cohort]
+    for name in _SEEN:
+        table[name] = ["" if t.findings is None else getattr(t.findings, name) for t in cohort]
     shares = {
         t: dict(zip(classes_of(t, config), class_shares(t, config).tolist(), strict=True)) for t in _TRUTHS
     }
@@ -182,7 +184,7 @@ def _columns(cohort: Sequence[PhantomTraits]) -> dict[str, np.ndarray]:
         -1 if t.findings is None else SUBTYPES.index((t.grade, str(t.idh), str(t.codel_1p19q)))
         for t in cohort
     ]
-    findings = {f.name: np.array([getattr(s, f.name) for s in seen]) for f in fields(Findings)}
+    findings = {name: np.array([getattr(s, name) for s in seen]) for name in _SEEN}
     return {"subtype": np.array(subtypes), "age": np.array([t.age for t in cohort]), **findings}
 
 
