@@ -6,5 +6,6 @@ from typing import Final
 METHODS: Final[Mapping[str, str]] = {
     "controls": "gliolens.methods.controls",
     "shape-resnet": "gliolens.methods.shape_resnet",
+    "volume-embedding": "gliolens.methods.volume_embedding",
 }
 """Name and module of each method."""

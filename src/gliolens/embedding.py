@@ -1,0 +1,161 @@
+"""Cases as vectors: every series cut into slices, every slice through a frozen encoder, once.
+
+What comes out is kept by content: the bytes of the scans, how they were cut, and the encoder's weights. So one pass
+serves every pooling, every subset of series and every classifier, and a second run reads what the first one made.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final, Literal, TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gliolens.case import Case, CaseRow, Grid, Volume
+from gliolens.encoders.encoder import Encoder
+from gliolens.errors import CaseError
+from gliolens.io.content import address
+from gliolens.io.store import content_hash, file_hash, whole_folder
+from gliolens.loader import Arrays, Cases
+from gliolens.ops.geometry import bounding_box, resample
+from gliolens.ops.intensity import rescale
+from gliolens.preprocess import brain_of, cut, slice_grid
+from gliolens.progress import Tick
+from gliolens.types import Mask
+
+VERSION: Final = 1
+"""Raised whenever the same scans would give other pictures."""
+FRAME_MM: Final = 240
+"""Edge of a slice: that of the BraTS releases, at one pixel a millimetre."""
+LEAST_SHARE: Final = 0.01
+"""Slices whose brain covers less of the frame are left out."""
+PERCENTILES: Final = (1.0, 99.0)
+"""Of the brain's intensities, which become black and white; per volume, not per slice."""
+AT_ONCE: Final = 32
+
+
+def embed(cases: Cases, encoder: Encoder, cache: Path, tick: Tick | None = None) -> list[Arrays]:
+    """Vectors of every series of every case.
+
+    Args:
+        cases: with the series that are wanted.
+        encoder: from slices, or whole volumes, to vectors.
+        cache: where vectors are kept, a folder a case and series.
+        tick: progress over cases.
+
+    Returns:
+        Of each case: for each series `vectors (S, dim)`, float32, mapped into memory; and `affines` (S, 4, 4), the
+        place of each slice `(FRAME_MM, FRAME_MM, 1)`, the same for all series.
+
+    Raises:
+        CaseError: a case cannot be read, or a series has no contrast.
+    """
+    out: list[Arrays] = []
+    for done, row in enumerate(cases.rows, start=1):
+        folder = cache / "embeddings" / _key(row, cases.series, encoder)
+        if not folder.is_dir():
+            made = vectors_of(cases[done - 1], cases.series, encoder)
+            with whole_folder(folder, keep=True) as unfinished:
+                for name, array in made.items():
+                    np.save(unfinished / f"{name}.npy", array)
+        out.append({f.stem: np.load(f, mmap_mode="r") for f in sorted(folder.glob("*.npy"))})
+        if tick:
+            tick(done, len(cases))
+    return out
+
+
+def _key(row: CaseRow, series: Sequence[str], encoder: Encoder) -> str:
+    """What decides the vectors: the bytes of the files, wherever they lie, and who reads them."""
+    named = {s: row.files[s] for s in series} | ({"brain": row.brain_mask} if row.brain_mask else {})
+    seen = {name: (file_hash(address(file)[0]), address(file)[1]) for name, file in named.items()}
+    return content_hash([VERSION, seen, encoder.identity])[:24]
+
+
+def vectors_of(case: Case, series: Sequence[str], encoder: Encoder) -> dict[str, np.ndarray]:
+    """What `embed` keeps of one case: vectors (S, dim) of each series, and `affines` (S, 4, 4).
+
+    Raises:
+        CaseError: a series has no contrast.
+    """
+    brain = brain_of(case)
+    if encoder.card.volumes:
+        frames = [_cube(case.grid, brain, encoder.card.input_size)]
+        pictures = {s: _volume(case, s, brain, frames[0]) for s in series}
+    else:
+        least = LEAST_SHARE * FRAME_MM**2
+        frames = slice_grid(case.grid, brain, brain, FRAME_MM, 1.0, least)
+        pictures = {s: _slices(case, s, brain, frames) for s in series}
+    vectors = {s: encode(encoder, p).numpy() for s, p in pictures.items()}
+    return {**vectors, "affines": np.stack([frame.affine for frame in frames])}
+
+
+def encode(encoder: Encoder, pictures: Tensor) -> Tensor:
+    """Vectors (n, dim) of pictures (n, *space), a few at a time, so that memory does not grow with n."""
+    return torch.cat([encoder.encode(part) for part in pictures.split(AT_ONCE)])
+
+
+def _slices(case: Case, name: str, brain: Mask, frames: list[Grid]) -> Tensor:
+    """Slices (S, h, w) as a page shows them, the front of the head up: 8 bits, between 0 and 1."""
+    grey = cut(_rescaled(case, name, brain), case.grid, frames)
+    return torch.from_numpy(np.round(255.0 * grey).clip(0, 255).astype(np.float32) / 255.0).mT.flip(1)
+
+
+def _volume(case: Case, name: str, brain: Mask, cube: Grid) -> Tensor:
+    grey = resample(Volume(_rescaled(case, name, brain), case.grid.affine), cube)
+    return torch.from_numpy(np.asarray(grey, np.float32))[None]
+
+
+def _rescaled(case: Case, name: str, brain: Mask) -> np.ndarray:
+    try:
+        return rescale(case.series[name], brain, *PERCENTILES)
+    except ValueError as error:
+        raise CaseError(
+            case.id,
+            found=f"{name}: {error}",
+            expected="an image with contrast inside the brain",
+            fix="look at the file; export it again, or correct the brain mask",
+        ) from error
+
+
+def _cube(grid: Grid, brain: Mask, edge: int) -> Grid:
+    """A cube around the brain, `edge` voxels along each side."""
+    box = bounding_box(brain)
+    low, high = (np.array([getattr(s, end) for s in box], float) for end in ("start", "stop"))
+    spacing = np.array(grid.spacing)
+    voxel_mm = ((high - low) * spacing).max() / edge
+    middle = grid.affine @ [*((low + high - 1) / 2), 1.0]
+    affine = np.eye(4)
+    affine[:3, :3] = grid.affine[:3, :3] / spacing * voxel_mm
+    affine[:3, 3] = middle[:3] - affine[:3, :3] @ np.full(3, (edge - 1) / 2)
+    return Grid((edge, edge, edge), affine)
+
+
+# --- from vectors to one vector --------------------------------------------------------------------------------
+
+Pooling: TypeAlias = Literal["mean", "max", "median"]
+POOLINGS: Final[tuple[Pooling, ...]] = ("mean", "max", "median")
+"""How the vectors of slices become that of a volume, without anything learnt."""
+
+
+def pooled(vectors: np.ndarray, how: Pooling) -> np.ndarray:
+    """One vector (dim,) of a volume from those of its slices (S, dim), number by number."""
+    if how == "median":
+        return np.asarray(np.median(vectors, axis=0))
+    return np.asarray(vectors.max(axis=0) if how == "max" else vectors.mean(axis=0))
+
+
+def volume_vectors(embedded: Sequence[Arrays], series: Sequence[str], how: Pooling) -> np.ndarray:
+    """Vectors of cases (n, dim x series): each series pooled, then one after another."""
+    return np.stack([np.concatenate([pooled(e[s], how) for s in series]) for e in embedded])
+
+
+def without_each(vectors: np.ndarray, how: Pooling) -> np.ndarray:
+    """Pooled vectors (S, dim) of a volume with one slice left out at a time."""
+    keep = ~np.eye(len(vectors), dtype=bool)
+    return np.stack([pooled(vectors[k], how) for k in keep])
+
+
+def by_series(vectors: Mapping[str, np.ndarray], series: Sequence[str]) -> np.ndarray:
+    """Vectors of slices (S, dim x series), the series of a slice one after another."""
+    return np.concatenate([vectors[s] for s in series], axis=1)

@@ -1,0 +1,231 @@
+"""Classifiers of patients whose slices are vectors: a pooling and a perceptron, or attention that is learnt.
+
+A reader answers patients, says what it would answer without each slice, and is saved as plain arrays.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import lightning as L  # noqa: N812
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812
+from torch.utils.data import DataLoader, Dataset
+
+from gliolens.embedding import Pooling, by_series, volume_vectors, without_each
+from gliolens.loader import Arrays
+from gliolens.loop import forget, train
+from gliolens.nn.attention import AttentionNet
+from gliolens.stats.perceptron import Perceptron
+from gliolens.stats.scaling import Scaling
+
+EPOCHS: Final = 60
+RATE: Final = 1e-3
+
+
+class Reader(Protocol):
+    """What answers patients."""
+
+    @property
+    def series(self) -> tuple[str, ...]:
+        """Series it looks at."""
+        ...
+
+    def __call__(self, embedded: Sequence[Arrays]) -> np.ndarray:
+        """Probabilities (n, k) of patients."""
+        ...
+
+    def without_slices(self, embedded: Arrays) -> np.ndarray:
+        """Probabilities (S, k) of one patient with one slice, of all series, left out at a time."""
+        ...
+
+    def arrays(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """What was learnt: tensors, and what else is needed to make the reader again."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class PooledReader:
+    """Pools the slices of each series, joins the series, and asks a perceptron: `q = head(scaling(v) / sqrt(d))`.
+
+    The root keeps a penalty equally strong whatever the number of series; without scaling, vectors stay as they are.
+    """
+
+    pooling: Pooling
+    series: tuple[str, ...]
+    scaling: Scaling | None
+    head: Perceptron
+
+    @classmethod
+    def learn(
+        cls, embedded: Sequence[Arrays], truth: np.ndarray, pooling: Pooling, series: tuple[str, ...], *,
+        hidden: int, standardise: bool, balanced: bool, seed: int,
+    ) -> "PooledReader":  # fmt: skip
+        """Fit to patients whose classes (n,) are 0 to k - 1, each of which occurs."""
+        x = volume_vectors(embedded, series, pooling)
+        scaling = Scaling.learn(x) if standardise else None
+        head = Perceptron.learn(_scaled(x, scaling), truth, hidden=hidden, balanced=balanced, seed=seed)
+        return cls(pooling, series, scaling, head)
+
+    def __call__(self, embedded: Sequence[Arrays]) -> np.ndarray:
+        """Probabilities (n, k) of patients."""
+        return self.head(_scaled(volume_vectors(embedded, self.series, self.pooling), self.scaling))
+
+    def without_slices(self, embedded: Arrays) -> np.ndarray:
+        """Probabilities (S, k) of one patient with one slice left out at a time."""
+        x = np.concatenate([without_each(embedded[s], self.pooling) for s in self.series], axis=1)
+        return self.head(_scaled(x, self.scaling))
+
+    def arrays(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Layers as tensors; pooling, series and scaling."""
+        tensors = {f"weight_{i}": torch.from_numpy(w.copy()) for i, w in enumerate(self.head.weights)}
+        tensors |= {f"bias_{i}": torch.from_numpy(b.copy()) for i, b in enumerate(self.head.biases)}
+        scaling = None if self.scaling is None else asdict(self.scaling)
+        return tensors, {"pooling": self.pooling, "series": self.series, "scaling": scaling}
+
+    @classmethod
+    def made(cls, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> "PooledReader":
+        """The reader that `arrays` took apart."""
+        layers = len(tensors) // 2
+        weights, biases = (
+            tuple(tensors[f"{kind}_{i}"].numpy() for i in range(layers)) for kind in ("weight", "bias")
+        )
+        scaling = about["scaling"] and Scaling(**{k: tuple(v) for k, v in about["scaling"].items()})
+        return cls(about["pooling"], tuple(about["series"]), scaling, Perceptron(weights, biases))
+
+
+def _scaled(x: np.ndarray, scaling: Scaling | None) -> np.ndarray:
+    return x if scaling is None else scaling(x) / np.sqrt(x.shape[1])
+
+
+# --- attention -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class AttentionReader:
+    """Asks a network that weighs the slices; the series of a slice are one vector."""
+
+    series: tuple[str, ...]
+    scaling: Scaling
+    net: AttentionNet
+
+    @classmethod
+    def learn(
+        cls, embedded: Sequence[Arrays], truth: np.ndarray, series: tuple[str, ...], *,
+        hidden: int, balanced: bool, seed: int, folder: Path,
+    ) -> "AttentionReader":  # fmt: skip
+        """Fit to patients whose classes (n,) are 0 to k - 1; a stopped fit goes on from `folder`."""
+        L.seed_everything(seed, verbose=False)
+        means = np.stack([by_series(e, series).mean(axis=0) for e in embedded])
+        scaling, counts = Scaling.learn(means), np.bincount(truth)
+        net = AttentionNet(means.shape[1], len(counts), hidden)
+        weight = len(truth) / (len(counts) * counts) if balanced else np.ones(len(counts))
+        patients = _Patients(embedded, series, scaling, truth)
+        order = torch.Generator().manual_seed(seed)
+        batches = DataLoader(patients, 8, shuffle=True, collate_fn=_padded, generator=order)
+        task = _Task(net, torch.tensor(weight, dtype=torch.float32))
+        train(
+            task,
+            batches,
+            epochs=EPOCHS,
+            folder=folder,
+            label="learning which slices count, epochs",
+            seed=seed,
+        )
+        forget(folder)
+        return cls(series, scaling, net.eval())
+
+    @torch.no_grad()
+    def __call__(self, embedded: Sequence[Arrays]) -> np.ndarray:
+        """Probabilities (n, k) of patients."""
+        patients = _Patients(embedded, self.series, self.scaling, np.zeros(len(embedded), int))
+        vectors, there, _ = _padded([patients[i] for i in range(len(patients))])
+        return np.asarray(torch.softmax(self.net(vectors, there), dim=1).double().numpy())
+
+    @torch.no_grad()
+    def without_slices(self, embedded: Arrays) -> np.ndarray:
+        """Probabilities (S, k) of one patient with one slice left out at a time."""
+        vectors = torch.from_numpy(self.scaling(by_series(embedded, self.series)))
+        n = len(vectors)
+        q = torch.softmax(self.net(vectors.expand(n, n, -1), ~torch.eye(n, dtype=torch.bool)), dim=1)
+        return np.asarray(q.double().numpy())
+
+    @torch.no_grad()
+    def attention(self, embedded: Arrays) -> np.ndarray:
+        """How much each slice of a patient counts (S,); they sum to 1."""
+        vectors = torch.from_numpy(self.scaling(by_series(embedded, self.series)))[None]
+        return np.asarray(
+            self.net.pool(vectors, torch.ones(vectors.shape[:2], dtype=torch.bool))[1][0].numpy()
+        )
+
+    def arrays(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Weights of the network; series and scaling."""
+        state = {k: v.contiguous() for k, v in self.net.state_dict().items()}
+        return state, {"pooling": "attention", "series": self.series, "scaling": asdict(self.scaling)}
+
+    @classmethod
+    def made(cls, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> "AttentionReader":
+        """The reader that `arrays` took apart."""
+        scaling = Scaling(**{k: tuple(v) for k, v in about["scaling"].items()})
+        last = max(k for k in tensors if k.startswith("head") and k.endswith("weight"))
+        hidden = len(tensors["head.0.weight"]) if last != "head.0.weight" else 0
+        net = AttentionNet(len(scaling.mean), len(tensors[last]), hidden)
+        net.load_state_dict(dict(tensors))
+        return cls(tuple(about["series"]), scaling, net.eval())
+
+
+class _Patients(Dataset[tuple[Tensor, int]]):
+    def __init__(
+        self, embedded: Sequence[Arrays], series: Sequence[str], scaling: Scaling, truth: np.ndarray
+    ) -> None:
+        self.embedded, self.series, self.scaling, self.truth = embedded, series, scaling, truth
+
+    def __len__(self) -> int:
+        return len(self.embedded)
+
+    def __getitem__(self, i: int) -> tuple[Tensor, int]:
+        return torch.from_numpy(self.scaling(by_series(self.embedded[i], self.series))), int(self.truth[i])
+
+
+def _padded(patients: Sequence[tuple[Tensor, int]]) -> tuple[Tensor, Tensor, Tensor]:
+    """Vectors (b, s, d) filled up with zeros, which of them are there (b, s), and classes (b,)."""
+    vectors = torch.nn.utils.rnn.pad_sequence([v for v, _ in patients], batch_first=True)
+    lengths = torch.tensor([len(v) for v, _ in patients])
+    there = torch.arange(vectors.shape[1]) < lengths[:, None]
+    return vectors, there, torch.tensor([k for _, k in patients])
+
+
+class _Task(L.LightningModule):
+    def __init__(self, net: AttentionNet, weight: Tensor) -> None:
+        super().__init__()
+        self.net = net
+        self.register_buffer("weight", weight)
+
+    def training_step(self, batch: tuple[Tensor, Tensor, Tensor], _: int) -> Tensor:
+        vectors, there, truth = batch
+        return F.cross_entropy(self.net(vectors, there).float(), truth, weight=self.get_buffer("weight"))
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.AdamW(self.net.parameters(), lr=RATE, weight_decay=1e-2)
+
+
+def slice_influence(reader: Reader, embedded: Arrays, k: int) -> np.ndarray:
+    """How much the log odds of class k fall when each slice (S,) is left out: above 0 where it speaks for k."""
+    p, without = reader([embedded])[0, k], reader.without_slices(embedded)[:, k]
+    odds = [np.log(np.clip(q, 1e-9, 1)) - np.log(np.clip(1 - q, 1e-9, 1)) for q in (p, without)]
+    return np.asarray(odds[0] - odds[1])
+
+
+def series_influence(
+    reader: Reader, embedded: Arrays, usual: Mapping[str, np.ndarray], k: int
+) -> dict[str, float]:
+    """How much the log odds of class k fall when a series is replaced by what is usual in training (dim,)."""
+    out, p = {}, reader([embedded])[0, k]
+    for name in reader.series:
+        plain = {**embedded, name: np.broadcast_to(usual[name], embedded[name].shape)}
+        q = reader([plain])[0, k]
+        out[name] = float(np.log(p / (1 - p + 1e-12)) - np.log(q / (1 - q + 1e-12)))
+    return out
