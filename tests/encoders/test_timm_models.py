@@ -156,13 +156,18 @@ def test_unknown_names_are_refused(model):
 
 
 @pytest.mark.parametrize(
-    ("name", "offline"),
-    [(TINY, True), ("vit_small_patch16_dinov3.lvd1689m", False), ("legacy_seresnet18.in1k", False)],
+    ("name", "offline", "told"),
+    [
+        (TINY, True, "apache-2.0"),
+        ("vit_small_patch16_dinov3.lvd1689m", False, "about 86 MB, licence: dinov3-license"),
+        ("legacy_seresnet18.in1k", False, "seresnet18-4bb0ce65.pth"),
+    ],
 )
-def test_offline_and_bound_weights_are_never_fetched(name, offline, monkeypatch):
+def test_offline_and_bound_weights_are_never_fetched(name, offline, told, monkeypatch):
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", refuse)
-    with pytest.raises(ConfigError, match=r"https://.*--weights"):
+    with pytest.raises(ConfigError, match=r"https://.*--weights") as error:
         timm_models.load(name, None, offline)
+    assert told in str(error.value)
 
 
 def test_free_weights_are_fetched_and_said(tmp_path, monkeypatch, capsys):

@@ -41,7 +41,7 @@ def load(model: str, weights: Path | None, offline: bool) -> Encoder:
     timm = library("timm")
     known = _known(model, timm)
     net: nn.Module = timm.create_model(model, pretrained=False, num_classes=0)
-    file = _file(model, known, weights, offline=offline)
+    file = _file(model, known, net, weights, offline=offline)
     state = read_state(file)
     mine = _passed_over(known)
     fill(net, _converted(state, net, mine), file, mine)
@@ -66,7 +66,7 @@ def _known(model: str, timm: Any) -> Any:
     return timm.models.get_pretrained_cfg(model)
 
 
-def _file(model: str, known: Any, weights: Path | None, *, offline: bool) -> Path:
+def _file(model: str, known: Any, net: nn.Module, weights: Path | None, *, offline: bool) -> Path:
     """The file of the weights: named, at hand, or fetched."""
     if weights is not None:
         return weights_in(weights, _files(known))
@@ -75,7 +75,7 @@ def _file(model: str, known: Any, weights: Path | None, *, offline: bool) -> Pat
         raise ConfigError(
             f"timm:{model}: its weights are not at hand; {where}, and name the file with --weights"
         )
-    return find_weights(f"timm:{model}", _source(known), None, offline=offline)
+    return find_weights(f"timm:{model}", _source(known, net), None, offline=offline)
 
 
 def _files(known: Any) -> tuple[str, ...]:
@@ -83,10 +83,11 @@ def _files(known: Any) -> tuple[str, ...]:
     return (*own, *_FILES)
 
 
-def _source(known: Any) -> Source:
+def _source(known: Any, net: nn.Module) -> Source:
+    size = f"about {4e-6 * sum(p.numel() for p in net.parameters()):.0f} MB"  # four bytes a number
     licence = known.license or _UNKNOWN
     terms = "" if licence in FREE else "first read and accept that licence"
-    return Source(known.hf_hub_id, _files(known), licence, terms=terms)
+    return Source(known.hf_hub_id, _files(known), licence, size, terms)
 
 
 def _card(model: str, known: Any, net: nn.Module, timm: Any, file: Path) -> EncoderCard:
@@ -101,7 +102,7 @@ def _card(model: str, known: Any, net: nn.Module, timm: Any, file: Path) -> Enco
         mean=tuple(data["mean"]),
         std=tuple(data["std"]),
         licence=known.license or _UNKNOWN,
-        source=_source(known).words if known.hf_hub_id else known.url or "a file of your own",
+        source=_source(known, net).words if known.hf_hub_id else known.url or "a file of your own",
         sha256=file_hash(file),
         downloads=bool(known.hf_hub_id) and known.license in FREE,
     )
