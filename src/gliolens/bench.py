@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pandas as pd
@@ -14,7 +15,7 @@ from gliolens.io.store import file_hash, write_json
 from gliolens.io.tables import read_cohort
 from gliolens.labels import TARGET_TITLES
 from gliolens.loader import Cases
-from gliolens.method import Run, find_method
+from gliolens.method import Run, changed, find_method
 from gliolens.progress import Counter, say
 from gliolens.protocol import (
     SCORES,
@@ -44,6 +45,7 @@ def bench(
     folds: int = 5,
     split: Path | None = None,
     seed: int = 0,
+    settings: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
 ) -> Outcome:
     """Cross-validate methods and every control under one split, and score all answers together.
 
@@ -61,19 +63,21 @@ def bench(
         folds: of a patient-grouped stratified split.
         split: a stored split instead.
         seed: of every random choice.
+        settings: of methods by name, in place of those of the preset.
 
     Raises:
         CohortError: too few usable cases, or the folder holds another bench.
+        ConfigError: a setting is not one of the method's.
     """
     rows = read_cohort(cohort)
     series = tuple(series) or common_series(rows, target)
-    entrants = (*_entrants(methods, preset, scale, series), *controls())
-    settings = {
+    entrants = (*_entrants(methods, preset, scale, series, settings), *controls())
+    asked = {
         "target": target, "series": series, "preset": preset, "scale": scale, "seed": seed, "cohort": file_hash(cohort),
         "folds": folds if split is None else None, "split": None if split is None else file_hash(split),
         "methods": {e.name: asdict(e.config) for e in entrants},
     }  # fmt: skip
-    check_settings(out / "bench.json", settings)
+    check_settings(out / "bench.json", asked)
     cache = out / "cache"
     found = usable_cases(
         rows, target=target, series=series, entrants=entrants, cache=cache, tick=Counter("checking cases")
@@ -88,17 +92,25 @@ def bench(
     )
     answers, table = score_beside_ceilings(answers, truth, target, found.classes, seed=seed)
     write_results(out, answers, table, found.failures)
-    write_json(out / "bench.json", {"settings": settings, "left_out": found.left_out, "software": software()})
-    _write_page(out, table, settings, found.left_out, found.cases.only(set(answers["case"])))
+    write_json(out / "bench.json", {"settings": asked, "left_out": found.left_out, "software": software()})
+    _write_page(out, table, asked, found.left_out, found.cases.only(set(answers["case"])))
     return Outcome(out, table, found.failures)
 
 
-def _entrants(methods: Sequence[str], preset: str, scale: str, series: Sequence[str]) -> list[Entrant]:
+def _entrants(
+    methods: Sequence[str],
+    preset: str,
+    scale: str,
+    series: Sequence[str],
+    settings: Mapping[str, Mapping[str, Any]],
+) -> list[Entrant]:
     chosen = []
     for name in methods:
         if name != "controls":  # every control is always there
-            config: Any = find_method(name).Config.preset(preset).scaled(scale)
-            chosen.append(Entrant(name, name, type(config)(**{**config.__dict__, "series": tuple(series)})))
+            plain: Any = find_method(name).Config.preset(preset).scaled(scale)
+            chosen.append(
+                Entrant(name, name, changed(plain, {**settings.get(name, {}), "series": tuple(series)}))
+            )
     return chosen
 
 

@@ -24,6 +24,7 @@ VERBS: Final[Mapping[str, tuple[str, str]]] = {
     "train": ("methods:train", "fit a method on one side of a split and score it on the other"),
     "evaluate": ("methods:evaluate", "score a trained run, and its controls, on patients it has never seen"),
     "bench": ("methods:bench", "methods over the folds of one split, in one table with every control"),
+    "reproduce": ("papers:reproduce", "the tables and figures of a paper, on your cohort"),
     "info": ("about:info", "versions, machine, methods"),
 }
 """Each command: its function in `gliolens.commands`, and what it does."""

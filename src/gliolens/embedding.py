@@ -78,16 +78,34 @@ def vectors_of(case: Case, series: Sequence[str], encoder: Encoder) -> dict[str,
     Raises:
         CaseError: a series has no contrast.
     """
-    brain = brain_of(case)
-    if encoder.card.volumes:
-        frames = [_cube(case.grid, brain, encoder.card.input_size)]
-        pictures = {s: _volume(case, s, brain, frames[0]) for s in series}
-    else:
-        least = LEAST_SHARE * FRAME_MM**2
-        frames = slice_grid(case.grid, brain, brain, FRAME_MM, 1.0, least)
-        pictures = {s: _slices(case, s, brain, frames) for s in series}
+    cube = encoder.card.input_size if encoder.card.volumes else None
+    pictures, frames = pictures_of(case, series, cube)
     vectors = {s: encode(encoder, p).numpy() for s, p in pictures.items()}
     return {**vectors, "affines": np.stack([frame.affine for frame in frames])}
+
+
+def pictures_of(
+    case: Case, series: Sequence[str], cube: int | None = None
+) -> tuple[dict[str, Tensor], list[Grid]]:
+    """What an encoder sees of a case, between 0 and 1, and where it lies.
+
+    Args:
+        case: the case.
+        series: which series.
+        cube: edge of a cube around the brain, in voxels; slices where not given.
+
+    Returns:
+        Slices (S, FRAME_MM, FRAME_MM) of each series, the front of the head up; or one volume (1, D, H, W).
+
+    Raises:
+        CaseError: a series has no contrast.
+    """
+    brain = brain_of(case)
+    if cube is not None:
+        frame = _cube(case.grid, brain, cube)
+        return {s: _volume(case, s, brain, frame) for s in series}, [frame]
+    frames = slice_grid(case.grid, brain, brain, FRAME_MM, 1.0, LEAST_SHARE * FRAME_MM**2)
+    return {s: _slices(case, s, brain, frames) for s in series}, frames
 
 
 def encode(encoder: Encoder, pictures: Tensor) -> Tensor:

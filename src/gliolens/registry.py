@@ -9,3 +9,6 @@ METHODS: Final[Mapping[str, str]] = {
     "volume-embedding": "gliolens.methods.volume_embedding",
 }
 """Name and module of each method."""
+
+PAPERS: Final[Mapping[str, str]] = {"li2025": "gliolens.papers.li2025"}
+"""Name and module of each paper that can be reproduced."""

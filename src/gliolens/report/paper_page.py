@@ -1,0 +1,48 @@
+"""The report of a reproduced paper as a single HTML file: its tables and figures beside the published ones."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from gliolens.io.store import write_text
+from gliolens.report.pictures import Picture, picture
+from gliolens.report.words import cell, render
+
+
+@dataclass(frozen=True)
+class Section:
+    """One table or figure with its words.
+
+    Attributes:
+        title: its heading.
+        notes: sentences above it.
+        columns: of the table, the first of which names the row.
+        rows: of the table.
+        bold: (row, column) of cells that stand out, from 0.
+        figures: caption and PNG of each figure.
+    """
+
+    title: str
+    notes: Sequence[str] = ()
+    columns: Sequence[str] = ()
+    rows: Sequence[Sequence[object]] = ()
+    bold: Collection[tuple[int, int]] = ()
+    figures: Sequence[tuple[str, bytes]] = ()
+
+
+def write_paper_report(
+    path: Path, title: str, sections: Sequence[Section], provenance: Mapping[str, str]
+) -> None:
+    """Write the sections as one page, whole or not at all. Raises ConfigError where a figure is no PNG."""
+    shown = [
+        {
+            "title": s.title, "notes": s.notes, "columns": s.columns, "bold": set(s.bold),
+            "rows": [[cell(value) for value in row] for row in s.rows], "pictures": _pictures(s),
+        }
+        for s in sections
+    ]  # fmt: skip
+    write_text(path, render("paper.html", title=title, sections=shown, provenance=provenance))
+
+
+def _pictures(section: Section) -> list[Picture]:
+    return [picture(png, caption) for caption, png in section.figures]
