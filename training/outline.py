@@ -69,7 +69,7 @@ def draw_patient(seed: int, number: int) -> PhantomTraits:
 
 def _draw_findings(rng: np.random.Generator) -> Findings:
     kinds = ("none", "faint", "patchy", "solid", "ring")
-    enhancement = str(rng.choice(kinds, p=(0.17, 0.06, 0.15, 0.17, 0.45)))
+    enhancement = str(rng.choice(kinds, p=(0.17, 0.04, 0.09, 0.18, 0.52)))
     dark = enhancement in ("none", "faint")
     share = rng.beta(3.0, 1.3) if dark else rng.beta(1.7, 2.3)
     necrosis = {
@@ -272,7 +272,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("-o", "--out", type=Path, required=True, help="folder of the weights and their card")
     parser.add_argument("--work", type=Path, default=Path("build/outline"), help="where the checkpoint lies")
     parser.add_argument(
-        "--epochs", type=int, default=400 if gpu else 110, help=f"of {STEPS_PER_EPOCH} patients each"
+        "--epochs", type=int, default=400 if gpu else 60, help=f"of {STEPS_PER_EPOCH} patients each"
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(

@@ -224,7 +224,7 @@ def paint(grown: Growth, anatomy: Anatomy, findings: Sequence[Findings], chance:
         0.45, 1.0, 1, 1, 1, 1
     )  # some oedema is a rim, some runs along the tracts to another lobe
     uneven = 0.3 * noise[:, 0:1] + 0.2 * noise[:, 1:2] + 0.12 * noise[:, 2:]
-    uneven = uneven + chance.uniform(0.1, 0.55, 1, 1, 1, 1) * chance.field(32.0, 1)
+    uneven = uneven + chance.uniform(0.1, 0.8, 1, 1, 1, 1) * chance.field(32.0, 1)
     reach = (
         -far * torch.sqrt((-seeping).clamp(min=0.0)) + 0.9 * wet * inside + uneven
     )  # the root is like a distance
@@ -250,7 +250,7 @@ def _ramp(field: Tensor, voxels: Tensor, width_voxels: Tensor | float) -> Tensor
     return (0.5 + (field - level) / (steep * width_voxels + 1e-6)).clamp(0.0, 1.0)
 
 
-_PERFUSED: Final = {"none": 0.0, "faint": 0.25, "patchy": 0.35, "solid": 0.92, "ring": 0.95}
+_PERFUSED: Final = {"none": 0.0, "faint": 0.25, "patchy": 0.5, "solid": 0.92, "ring": 0.95}
 """Share of the living core that takes up contrast medium."""
 
 
