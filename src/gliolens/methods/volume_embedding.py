@@ -253,8 +253,8 @@ class Model:
         With attention there is a second map: how much each slice counts.
         """
         embedded = self._embedded(case)
-        if self._find_encoder().card.volumes:
-            return {}  # one vector, no slices to leave out
+        if len(embedded["affines"]) < 2:
+            return {}  # a volume's one vector, or a single slice: none can be left out
         decided = int(self.reader([embedded])[0].argmax())
         maps = {self.target: slice_influence(self.reader, embedded, decided)}
         if isinstance(self.reader, AttentionReader):
