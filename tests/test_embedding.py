@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
@@ -62,7 +62,9 @@ def cases(tmp_path_factory):
 def ball(spacing=(2.0, 2.0, 4.0), shape=(60, 70, 30)):
     """A bright ball of 40 mm with a brighter spot in front of its middle."""
     grid = Grid(shape, np.diag([*spacing, 1.0]))
-    at = np.stack(np.meshgrid(*[np.arange(n) * s for n, s in zip(shape, spacing, strict=True)], indexing="ij"))
+    at = np.stack(
+        np.meshgrid(*[np.arange(n) * s for n, s in zip(shape, spacing, strict=True)], indexing="ij")
+    )
     middle = np.array([60.0, 70.0, 60.0])[:, None, None, None]
     far = np.sqrt(((at - middle) ** 2).sum(axis=0))
     spot = np.sqrt(((at - middle - np.array([0.0, 25.0, 0.0])[:, None, None, None]) ** 2).sum(axis=0)) < 8
@@ -85,7 +87,9 @@ def test_slices_are_square_in_millimetres_and_show_the_front_of_the_head_above()
 
 
 def test_the_voxel_size_does_not_matter():
-    thin, thick = (pictures_of(ball((s, s, 4.0), (int(120 / s), int(140 / s), 30)), ("t1",))[0]["t1"] for s in (1.0, 2.0))
+    thin, thick = (
+        pictures_of(ball((s, s, 4.0), (int(120 / s), int(140 / s), 30)), ("t1",))[0]["t1"] for s in (1.0, 2.0)
+    )
     assert float((thin - thick).abs().mean()) < 0.01
 
 
@@ -97,6 +101,7 @@ def test_slices_with_little_brain_are_left_out():
     assert len(slices["t1"]) == len(frames) == 19
 
 
+@settings(deadline=None, max_examples=10)
 @given(st.floats(0.1, 50), st.floats(-100, 100))
 def test_scale_and_offset_of_intensities_do_not_matter(factor, offset):
     case = ball()
@@ -120,7 +125,7 @@ def test_a_cube_holds_the_brain():
     volumes, frames = pictures_of(ball(), ("t1",), cube=32)
     inside = volumes["t1"][0] > 0
     assert volumes["t1"].shape == (1, 32, 32, 32)
-    assert frames[0].spacing == pytest.approx((84 / 32,) * 3, rel=0.05)
+    assert frames[0].spacing == pytest.approx((78 / 32,) * 3, rel=0.03)
     assert float(inside.float().mean()) == pytest.approx(np.pi / 6, rel=0.15)  # a ball in its box
 
 
@@ -164,7 +169,9 @@ def test_another_encoder_is_another_entry(cases, tmp_path):
 def test_pictures_are_encoded_a_few_at_a_time_to_the_same_vectors():
     encoder, pictures = find_encoder("random"), torch.rand(70, 40, 40)
     one_by_one = torch.cat([encoder.encode(p[None]) for p in pictures])
-    assert torch.allclose(encode(encoder, pictures), one_by_one, atol=0.05, rtol=0.05)  # bfloat16 sums in another order
+    assert torch.allclose(
+        encode(encoder, pictures), one_by_one, atol=0.05, rtol=0.05
+    )  # bfloat16 sums in another order
 
 
 # --- from slices to volumes ------------------------------------------------------------------------------------

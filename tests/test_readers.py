@@ -96,14 +96,18 @@ def test_a_pooled_reader_comes_back_as_it_was(hidden, standardise):
 @pytest.mark.parametrize("hidden", [0, 8])
 def test_an_attentive_reader_comes_back_as_it_was(hidden, tmp_path):
     embedded, truth = patients(8)
-    reader = AttentionReader.learn(embedded, truth, SERIES, hidden=hidden, balanced=True, seed=0, folder=tmp_path)
+    reader = AttentionReader.learn(
+        embedded, truth, SERIES, hidden=hidden, balanced=True, seed=0, folder=tmp_path
+    )
     assert np.array_equal(AttentionReader.made(*reader.arrays())(embedded), reader(embedded))
 
 
 def test_every_pooling_is_used():
     embedded, truth = patients()
     answers = [
-        PooledReader.learn(embedded, truth, how, SERIES, hidden=0, standardise=True, balanced=True, seed=0)(embedded)
+        PooledReader.learn(embedded, truth, how, SERIES, hidden=0, standardise=True, balanced=True, seed=0)(
+            embedded
+        )
         for how in POOLINGS
     ]
     assert not np.allclose(answers[0], answers[1])

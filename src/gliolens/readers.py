@@ -6,7 +6,7 @@ A reader answers patients, says what it would answer without each slice, and is 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, runtime_checkable
 
 import lightning as L  # noqa: N812
 import numpy as np
@@ -26,6 +26,7 @@ EPOCHS: Final = 60
 RATE: Final = 1e-3
 
 
+@runtime_checkable
 class Reader(Protocol):
     """What answers patients."""
 

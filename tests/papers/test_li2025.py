@@ -31,9 +31,7 @@ def test_scores_of_every_configuration():
     """One series tells the class, the other is noise: what has it is right, and recall is accuracy when weighted."""
     rng = np.random.default_rng(0)
     truth = np.arange(60) % 2
-    embedded = [
-        {"t1": rng.normal(size=(4, 5)), "t2": rng.normal(size=(4, 5)) + 3.0 * k} for k in truth
-    ]
+    embedded = [{"t1": rng.normal(size=(4, 5)), "t2": rng.normal(size=(4, 5)) + 3.0 * k} for k in truth]
     config = Config(series=("t1", "t2"), hidden=0)
     found = table1(embedded, truth, (list(range(40)), list(range(40, 60))), config, 0)
     assert len(found.rows) == len(found.right) == 9

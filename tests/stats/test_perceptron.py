@@ -14,12 +14,15 @@ def patients(classes, n=60, d=7, seed=0):
     return rng.normal(size=(n, d)) + 0.8 * y[:, None] * (np.arange(d) % 2), y
 
 
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 @pytest.mark.parametrize("classes", [2, 3])
 @pytest.mark.parametrize("hidden", [0, 5])
 def test_it_answers_as_scikit_learn_does(classes, hidden):
     x, y = patients(classes)
     machine = (
-        MLPClassifier((hidden,), random_state=3, max_iter=500) if hidden else LogisticRegression(max_iter=5000)
+        MLPClassifier((hidden,), random_state=3, max_iter=500)
+        if hidden
+        else LogisticRegression(max_iter=5000)
     )
     mine = Perceptron.learn(x, y, hidden=hidden, balanced=False, seed=3)
     assert np.allclose(mine(x), machine.fit(x, y).predict_proba(x), atol=1e-6)
@@ -39,5 +42,8 @@ def test_balanced_classes_weigh_the_same():
 
 def test_a_larger_penalty_says_less():
     x, y = patients(2)
-    sure = [np.ptp(Perceptron.learn(x, y, hidden=0, balanced=False, seed=0, penalty=p)(x)[:, 1]) for p in (0.1, 10, 1000)]
+    sure = [
+        np.ptp(Perceptron.learn(x, y, hidden=0, balanced=False, seed=0, penalty=p)(x)[:, 1])
+        for p in (0.1, 10, 1000)
+    ]
     assert sure[0] > sure[1] > sure[2]

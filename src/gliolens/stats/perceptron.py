@@ -3,12 +3,17 @@
 What was learnt is kept as plain arrays, so that it can be saved without a pickle and answers without scikit-learn.
 """
 
+import warnings
 from dataclasses import dataclass
-from typing import Self
+from typing import Final, Self
 
 import numpy as np
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.neural_network import MLPClassifier
+
+PASSES: Final = 500
+"""Over the patients, at most, for a hidden layer."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,8 +47,10 @@ class Perceptron:
         counts = np.bincount(y)
         weight = (len(y) / (len(counts) * counts))[y] if balanced else np.ones(len(y))
         if hidden:
-            net = MLPClassifier((hidden,), alpha=1e-4 * penalty, random_state=seed, max_iter=500)
-            net.fit(x, y, sample_weight=weight)
+            net = MLPClassifier((hidden,), alpha=1e-4 * penalty, random_state=seed, max_iter=PASSES)
+            with warnings.catch_warnings():  # it may stop before the loss is flat: so much is the recipe
+                warnings.simplefilter("ignore", ConvergenceWarning)
+                net.fit(x, y, sample_weight=weight)
             return cls(*_softmax_form(net.coefs_, net.intercepts_))
         line = LogisticRegression(C=1.0 / penalty, max_iter=5000).fit(x, y, sample_weight=weight)
         return cls(*_softmax_form([line.coef_.T], [line.intercept_]))
