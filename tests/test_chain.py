@@ -227,7 +227,9 @@ def test_heat_is_seen_where_anything_speaks_for_the_decision(place):
     assert main(["predict", *cases, "-o", str(out), "--run", str(place / "run")]) == 0
     most = [np.asanyarray(nib.load(f).dataobj).max() for f in sorted(out.glob("*/heatmaps/grade.nii.gz"))]
     assert len(most) == len(cases)
-    assert 0.5 < max(most) <= 1.0001, most  # 1 is the most of a slice; on the case's own grid a little is lost
+    assert 0.5 < max(most) <= 1.0001, (
+        most
+    )  # 1 is the most of a slice; on the case's own grid a little is lost
 
 
 def test_predict_says_when_the_patient_was_trained_on(place):
