@@ -6,9 +6,11 @@ real patient lies within. A stopped training goes on from its checkpoint. With a
 
 import argparse
 import inspect
+import math
 import os
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel, get_swa_multi_avg_fn
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from gliolens.about import software
@@ -44,8 +46,8 @@ SIMULATOR = Path(anatomy.__file__).parent
 DRAWN_BY = ("anatomy", "chance", "growth", "scanner", "scans", "signal", "tissues")
 """Modules of the simulator that decide what a scan looks like; the others decide who is in a cohort."""
 SPACING_MM = 2.0
-DECAY = 0.995
-"""Of the running mean of the weights."""
+AVERAGED_FROM = 0.4
+"""Share of the training after which the weights of every step enter their mean, which is what is kept."""
 WIDTHS = (16, 32, 64, 128, 128)
 STEPS_PER_EPOCH = 50
 PEAK = 2e-3
@@ -60,7 +62,7 @@ def draw_patient(seed: int, number: int) -> PhantomTraits:
     """A patient for training: any tumour in any brain, with no regard to how common it is."""
     seed += STRANGERS
     rng = np.random.default_rng([seed, number, 77])
-    findings = None if rng.random() < 0.06 else _draw_findings(rng)
+    findings = None if rng.random() < 0.1 else _draw_findings(rng)
     return PhantomTraits(
         case=str(number), seed=(seed, number), site=f"{seed}-{number}", age=float(rng.uniform(20.0, 88.0)),
         sex="M", grade="healthy" if findings is None else "HGG", findings=findings,
@@ -117,15 +119,18 @@ class Patients(Dataset[dict[str, Tensor]]):
 
     def __getitem__(self, number: int) -> dict[str, Tensor]:
         rng = np.random.default_rng([self.seed, number, 78])
+        patient, shown = draw_patient(self.seed, number), _present(rng)
+        if patient.findings and not {2, 3} & set(shown):  # nobody could see it in what is left
+            patient = replace(patient, findings=replace(patient.findings, conspicuity=(1.0, 1.0, 1.0, 1.0)))
         scans = make_scans(
-            [draw_patient(self.seed, number)],
+            [patient],
             _draw_grid(rng),
             skull=[bool(rng.random() < 0.25)],
             strange=[float(np.exp(rng.uniform(0.0, 1.1)))],
             device=self.device,
         )
         scans = _moved(scans, rng.integers(-6, 7, size=3).tolist())
-        return {"image": _image(scans, rng), "truth": _truth(scans)}
+        return {"image": _image(scans, shown, rng), "truth": _truth(scans)}
 
 
 def _draw_grid(rng: np.random.Generator) -> Grid:
@@ -147,10 +152,10 @@ def _moved(scans: Scans, by: Sequence[int]) -> Scans:
     return Scans(moved(scans.series), moved(scans.labels), moved(scans.brain), moved(scans.kept))
 
 
-def _image(scans: Scans, rng: np.random.Generator) -> Tensor:
-    """What the network sees: some series left out, and each through a curve that keeps the order of brightness."""
+def _image(scans: Scans, shown: Sequence[int], rng: np.random.Generator) -> Tensor:
+    """What the network sees: the series that are shown, each through a curve that keeps the order of brightness."""
     kept, series = scans.kept[0], {}
-    for i in _present(rng):
+    for i in shown:
         top = torch.quantile(scans.series[0, i][kept][::7], 0.995)
         series[SERIES[i]] = (scans.series[0, i] / top).clamp(0.0, 3.0) ** float(np.exp(rng.normal(0.0, 0.25)))
     return network_input(series, kept, SERIES)
@@ -197,7 +202,7 @@ class Task(L.LightningModule):
         self.net = UNet(inputs=2 * len(SERIES), outputs=len(OUTPUTS), widths=WIDTHS)
         with torch.no_grad():  # tumour is rare: start from there
             self.net.head.bias.copy_(torch.tensor([-3.0, -4.0, -4.0, 0.0]))
-        self.mean = AveragedModel(self.net, multi_avg_fn=get_ema_multi_avg_fn(DECAY))
+        self.mean = AveragedModel(self.net, multi_avg_fn=get_swa_multi_avg_fn())
         self.register_buffer(
             "seconds", torch.zeros(())
         )  # in the checkpoint, so that a restart goes on counting
@@ -213,6 +218,8 @@ class Task(L.LightningModule):
         return loss
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        if self.global_step <= AVERAGED_FROM * self.steps:
+            self.mean.n_averaged.zero_()  # until then the mean is the network as it stands
         self.mean.update_parameters(self.net)
 
     def on_train_epoch_start(self) -> None:
@@ -230,10 +237,16 @@ class Task(L.LightningModule):
 
     def configure_optimizers(self) -> Any:
         optimiser = torch.optim.AdamW(self.net.parameters(), lr=PEAK, weight_decay=1e-4)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimiser, PEAK, total_steps=self.steps, pct_start=0.08, div_factor=20, final_div_factor=500
-        )
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, self._rate)
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def _rate(self, step: int) -> float:
+        """Share of the peak: it rises over the first twentieth and falls to a third.
+
+        Not to nothing: what the network learns at small rates is the simulator, and real scans are not that (docs/log).
+        """
+        done = step / self.steps
+        return min(1.0, 0.02 + 20.0 * done) * (0.65 + 0.35 * math.cos(math.pi * min(1.0, done)))
 
 
 def _dice_loss(p: Tensor, truth: Tensor) -> Tensor:

@@ -379,16 +379,7 @@ def plain_scores(table: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def check_settings(path: Path, settings: Mapping[str, Any], option: str = "-o") -> None:
-    """Refuse to write over a run of other settings.
-
-    Args:
-        path: where the earlier run, if there was one, has its settings.
-        settings: those of this run.
-        option: the one that names the folder, for the message.
-
-    Raises:
-        ConfigError: names the settings that differ.
-    """
+    """Refuse to write over a run of other settings: a ConfigError names what differs and the `option` of the folder."""
     found = read_json(path).get("settings", {}) if path.is_file() else settings
     other = [k for k, v in settings.items() if _as_stored(found.get(k)) != _as_stored(v)]
     if other:

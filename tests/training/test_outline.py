@@ -2,6 +2,7 @@
 
 import importlib.util
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -68,8 +69,8 @@ def weights(folder):
 
 
 def test_a_stopped_training_goes_on_to_the_same_weights(script, monkeypatch, tmp_path):
-    """The running mean forgets half at each step here, so that six steps move it far beyond float16's rounding."""
-    monkeypatch.setattr(script, "DECAY", 0.5)
+    """The mean begins before the stop and ends after it."""
+    monkeypatch.setattr(script, "AVERAGED_FROM", 0.2)
     with monkeypatch.context() as patch:
         numbers = asked_of(script, patch)
         train(script, patch, tmp_path / "whole", 3, tmp_path / "a")
@@ -97,16 +98,48 @@ def test_a_stopped_training_goes_on_to_the_same_weights(script, monkeypatch, tmp
     assert float((apart > 1e-3).float().mean()) > 0.3  # so the comparison above could fail
 
 
-def test_what_is_written_is_the_running_mean_and_not_the_last_step(script, monkeypatch, tmp_path):
-    """With a decay of 1 the mean never leaves the first step, with 0 it is the last."""
-    kept = {}
-    for decay in (0.0, 0.5, 1.0):
-        monkeypatch.setattr(script, "DECAY", decay)
-        train(script, monkeypatch, tmp_path / str(decay), 3, tmp_path / "work")
-        kept[decay] = weights(tmp_path / str(decay))
-    last, half, first = ((kept[d] - kept[0.0]).norm() for d in (0.0, 0.5, 1.0))
-    assert last == 0.0
-    assert 0.02 * first < half < 0.7 * first
+def test_what_is_written_is_the_mean_of_the_later_steps(script, monkeypatch, tmp_path):
+    """Of six steps: all of them, the last four, the last alone; as taken down after each step."""
+    after, step = [], script.Task.on_train_batch_end
+
+    def on_train_batch_end(self, *args):
+        step(self, *args)
+        after.append(torch.cat([v.detach().flatten().clone() for v in self.net.state_dict().values()]))
+
+    monkeypatch.setattr(script.Task, "on_train_batch_end", on_train_batch_end)
+    for begin, first in ((0.0, 0), (0.5, 2), (1.0, 5)):
+        after.clear()
+        monkeypatch.setattr(script, "AVERAGED_FROM", begin)
+        train(script, monkeypatch, tmp_path / str(begin), 3, tmp_path / "work")
+        assert len(after) == 6
+        expected = torch.stack(after[first:]).mean(dim=0)
+        assert torch.allclose(weights(tmp_path / str(begin)), expected, rtol=1e-3, atol=1e-4)
+    assert (after[5] - after[0]).abs().max() > 1e-3  # so that the means differ
+
+
+def test_the_rate_rises_and_stays_high(script):
+    task = script.Task(1000)
+    rates = [task._rate(i) for i in range(1001)]
+    assert rates[0] < 0.05
+    assert 0.9 < max(rates) <= 1.0
+    assert rates.index(max(rates)) < 60
+    assert 0.25 < rates[-1] < 0.35
+    assert all(a >= b for a, b in pairwise(rates[60:]))
+
+
+def test_a_tumour_shows_in_what_is_left_of_the_series(script, monkeypatch):
+    """Without T2 and FLAIR nothing of it is hidden."""
+    seen, make = [], script.make_scans
+    monkeypatch.setattr(
+        script, "make_scans", lambda patients, *a, **k: seen.append(patients[0]) or make(patients, *a, **k)
+    )
+    monkeypatch.setattr(script, "_present", lambda rng: [0])
+    for i in range(30):
+        script.Patients(0, "cpu")[i]
+    assert all(p.findings.conspicuity == (1.0,) * 4 for p in seen if p.findings)
+    assert any(
+        min(p.findings.conspicuity) < 1 for p in (script.draw_patient(0, i) for i in range(30)) if p.findings
+    )
 
 
 def test_a_finished_training_leaves_no_checkpoint(script, monkeypatch, tmp_path):
@@ -206,7 +239,7 @@ def test_the_truth_nests_and_missing_series_say_so(script):
 def test_patients_are_drawn_widely_and_none_twice(script):
     drawn = [script.draw_patient(0, i) for i in range(400)]
     ill = [p.findings for p in drawn if p.findings]
-    assert 5 <= len(drawn) - len(ill) <= 50
+    assert 20 <= len(drawn) - len(ill) <= 65
     assert {f.lobe for f in ill} == set(script.LOBES)
     assert {f.enhancement for f in ill} == {"none", "faint", "patchy", "solid", "ring"}
     volumes = np.array([f.volume_ml for f in ill])

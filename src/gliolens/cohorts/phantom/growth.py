@@ -29,7 +29,7 @@ LOBES_MM: Final = {
     "temporal": (46.0, -18.0, -12.0),
     "parietal": (34.0, -46.0, 40.0),
     "occipital": (26.0, -78.0, 12.0),
-    "insula": (42.0, 2.0, -6.0),
+    "insula": (38.0, 4.0, 4.0),
     "deep": (16.0, -12.0, 8.0),
 }
 """Middle of each lobe in the template, right side."""
