@@ -217,6 +217,16 @@ def test_cases_are_read_when_asked_for_and_prepared_once(row, tmp_path):
     assert len(asked) == 4
 
 
+def test_what_was_prepared_keeps_no_file_open(row, tmp_path):
+    """A system may allow 1,024 open files, and a cohort have more cases."""
+    cases = Cases(tuple(replace(row, case=f"c{i}") for i in range(30)), ("t1",))
+    kept = cases.prepared(mean, "mean", tmp_path / "cache")
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    read = [p["mean"][0] for p in kept]
+    assert len(read) == 30
+    assert len(list(Path("/proc/self/fd").iterdir())) < before + 5
+
+
 def test_what_is_kept_of_one_volume_of_a_4d_file_is_not_taken_for_anothers(tmp_path):
     rows = []
     for name in ("a", "b"):

@@ -33,7 +33,7 @@ def attentive(tmp_path_factory):
     return AttentionReader.learn(embedded, truth, SERIES, hidden=0, balanced=True, seed=0, folder=folder)
 
 
-@pytest.mark.parametrize("hidden", [0, 8])
+@pytest.mark.parametrize("hidden", [0, 200])
 @pytest.mark.parametrize("standardise", [True, False])
 def test_it_tells_what_one_slice_shows(hidden, standardise):
     reader = pooled_reader(*patients(80), hidden=hidden, standardise=standardise)

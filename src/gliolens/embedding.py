@@ -17,7 +17,7 @@ from gliolens.encoders.encoder import Encoder
 from gliolens.errors import CaseError
 from gliolens.io.content import address
 from gliolens.io.store import content_hash, file_hash, whole_folder
-from gliolens.loader import Arrays, Cases
+from gliolens.loader import Arrays, Cases, Kept
 from gliolens.ops.geometry import bounding_box, resample
 from gliolens.ops.intensity import rescale
 from gliolens.preprocess import brain_of, cut, slice_grid
@@ -59,7 +59,7 @@ def embed(cases: Cases, encoder: Encoder, cache: Path, tick: Tick | None = None)
             with whole_folder(folder, keep=True) as unfinished:
                 for name, array in made.items():
                     np.save(unfinished / f"{name}.npy", array)
-        out.append({f.stem: np.load(f, mmap_mode="r") for f in sorted(folder.glob("*.npy"))})
+        out.append(Kept(folder))
         if tick:
             tick(done, len(cases))
     return out

@@ -50,9 +50,9 @@ class Reader(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class PooledReader:
-    """Pools the slices of each series, joins the series, and asks a perceptron: `q = head(scaling(v) / sqrt(d))`.
+    """Pools the slices of each series, joins the series, and asks a perceptron: `q = head(scaling(v))`.
 
-    The root keeps a penalty equally strong whatever the number of series; without scaling, vectors stay as they are.
+    Without scaling, vectors stay as they are.
     """
 
     pooling: Pooling
@@ -68,7 +68,10 @@ class PooledReader:
         """Fit to patients whose classes (n,) are 0 to k - 1, each of which occurs."""
         x = volume_vectors(embedded, series, pooling)
         scaling = Scaling.learn(x) if standardise else None
-        head = Perceptron.learn(_scaled(x, scaling), truth, hidden=hidden, balanced=balanced, seed=seed)
+        penalty = x.shape[1] if standardise and not hidden else 1.0  # as strong whatever the number of series
+        head = Perceptron.learn(
+            _scaled(x, scaling), truth, hidden=hidden, balanced=balanced, seed=seed, penalty=penalty
+        )
         return cls(pooling, series, scaling, head)
 
     def __call__(self, embedded: Sequence[Arrays]) -> np.ndarray:
@@ -99,7 +102,7 @@ class PooledReader:
 
 
 def _scaled(x: np.ndarray, scaling: Scaling | None) -> np.ndarray:
-    return x if scaling is None else scaling(x) / np.sqrt(x.shape[1])
+    return x if scaling is None else scaling(x)
 
 
 # --- attention -------------------------------------------------------------------------------------------------

@@ -12,8 +12,8 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.neural_network import MLPClassifier
 
-PASSES: Final = 500
-"""Over the patients, at most, for a hidden layer."""
+PASSES: Final = 200
+"""Over the patients, at most, for a hidden layer: scikit-learn's own default."""
 
 
 @dataclass(frozen=True, eq=False)
