@@ -69,6 +69,7 @@ weights: setup ## make the built-in weights anew and measure them: an hour or so
 	mkdir -p build docs/tables docs/pictures
 	$(BIN)/python training/answers.py --tables $(DATA)/tables -o src/gliolens/weights/answers.json
 	$(BIN)/python training/outline.py -o src/gliolens/weights/outline
+	$(BIN)/python training/encoder.py -o src/gliolens/weights/encoder
 	$(BIN)/python benchmarks/outline.py $(DATA) --write > build/outline.md && mv build/outline.md docs/tables/outline.md
 	$(BIN)/python benchmarks/pictures.py $(DATA) docs/pictures
 

@@ -126,7 +126,9 @@ def test_a_cube_holds_the_brain():
     inside = volumes["t1"][0] > 0
     assert volumes["t1"].shape == (1, 32, 32, 32)
     assert frames[0].spacing == pytest.approx((78 / 32,) * 3, rel=0.03)
-    assert float(inside.float().mean()) == pytest.approx(np.pi / 6, rel=0.25)  # a ball in its box, with its edge
+    assert float(inside.float().mean()) == pytest.approx(
+        np.pi / 6, rel=0.25
+    )  # a ball in its box, with its edge
 
 
 # --- what is kept ----------------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.neural_network import MLPClassifier
 
-from gliolens.stats.perceptron import Perceptron
+from gliolens.stats.perceptron import PASSES, Perceptron
 
 
 def patients(classes, n=60, d=7, seed=0):
@@ -20,9 +20,9 @@ def patients(classes, n=60, d=7, seed=0):
 def test_it_answers_as_scikit_learn_does(classes, hidden):
     x, y = patients(classes)
     machine = (
-        MLPClassifier((hidden,), random_state=3, max_iter=500)
+        MLPClassifier((hidden,), random_state=3, max_iter=PASSES)
         if hidden
-        else LogisticRegression(max_iter=5000)
+        else LogisticRegression(max_iter=PASSES0)
     )
     mine = Perceptron.learn(x, y, hidden=hidden, balanced=False, seed=3)
     assert np.allclose(mine(x), machine.fit(x, y).predict_proba(x), atol=1e-6)

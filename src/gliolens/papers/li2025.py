@@ -29,7 +29,7 @@ from gliolens.io.tables import read_cohort
 from gliolens.labels import SERIES_TITLES, TARGETS
 from gliolens.loader import Arrays, Cases, select
 from gliolens.method import changed
-from gliolens.methods.volume_embedding import Choice, Config, choices, learn, ready
+from gliolens.methods.volume_embedding import Config, choices, learn, ready
 from gliolens.progress import Counter, say
 from gliolens.protocol import common_series, read_answers
 from gliolens.report.paper_page import Section, write_paper_report

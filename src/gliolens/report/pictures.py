@@ -12,6 +12,7 @@ from gliolens.labels import LABEL_TITLES, OEDEMA, REGION_TITLES, SERIES, SERIES_
 from gliolens.ops.geometry import resample
 from gliolens.report import figures
 from gliolens.report.built_in import Drawn
+from gliolens.report.slice_plot import numbers_of_slices, slice_plot
 from gliolens.types import Labels, Voxels
 
 _MOST_HEATMAPS = 4  # half a megabyte each; a page stays below four
@@ -135,7 +136,7 @@ def unsure(case: Case, scene: figures.Scene, by: Drawn | None) -> list[Picture]:
 def heatmaps(
     case: Case, scene: figures.Scene, predictions: Sequence[tuple[str, Prediction]]
 ) -> list[Picture | str]:
-    """A picture a heatmap; a sentence instead where one shows nothing or is one too many.
+    """A picture a heatmap, and a plot where it has one number a slice; a sentence where it shows nothing.
 
     Args:
         case: the case.
@@ -146,21 +147,25 @@ def heatmaps(
         ConfigError: a heatmap holds values that are not finite.
     """
     maps = [(f"{t}, {p.method}: {n}", v) for t, p in predictions for n, v in p.heatmaps.items()]
-    shown = [_heatmap(case, scene, title, volume) for title, volume in maps[:_MOST_HEATMAPS]]
+    shown = [p for title, volume in maps[:_MOST_HEATMAPS] for p in _heatmap(case, scene, title, volume)]
     return [
         *shown,
         *(f"{t}: not shown here, to keep the page small; open its file." for t, _ in maps[_MOST_HEATMAPS:]),
     ]
 
 
-def _heatmap(case: Case, scene: figures.Scene, title: str, volume: Volume) -> Picture | str:
+def _heatmap(case: Case, scene: figures.Scene, title: str, volume: Volume) -> list[Picture | str]:
     heat = np.asarray(_on_grid(case, volume, order=1), dtype=np.float32)
     if not heat.any():
-        return f"{title}: the map is zero everywhere, so there is nothing to show."
+        return [f"{title}: the map is zero everywhere, so there is nothing to show."]
     cuts, best = figures.heat_cuts(heat), _best_series(case)
     caption = f"{title}, over {SERIES_TITLES[best]}, through its strongest voxel"
     places = ", ".join(f"{cut.plane} {_place(case, cut)}" for cut in cuts)
-    return picture(figures.heatmap_picture(scene, best, heat, cuts), f"{caption} ({places})", caption)
+    mapped = picture(figures.heatmap_picture(scene, best, heat, cuts), f"{caption} ({places})", caption)
+    numbers = numbers_of_slices(volume)
+    if numbers is None:
+        return [mapped]
+    return [mapped, picture(slice_plot(volume, numbers), f"{title}: how much each slice adds")]
 
 
 def _slice(case: Case, scene: figures.Scene, series: str, cut: figures.Cut) -> Picture:
