@@ -1,13 +1,16 @@
 """How fast slices become vectors, and 45 configurations are fitted: ratios in one run.
 
-python benchmarks/embedding.py ../shared/data/case_hgg_brats2023
+python benchmarks/embedding.py ../shared/data/case_hgg_brats2023 [--cohort cohort.csv]
 
 The plain loop shows the encoder one slice at a time in float32, empty slices included; `embedding` leaves empty slices
 out and shows several at once in the processor's fastest precision. Aim: three times as many slices a second, for an
-encoder of ResNet-50's size; 45 configurations of 55 patients fitted and scored in less than 60 s.
+encoder of ResNet-50's size; 45 configurations of 55 patients fitted and scored in less than 60 s. With a cohort of more
+than ten cases: how much more memory all of them need than ten do, beside the size of their vectors.
 """
 
 import argparse
+import resource
+import tempfile
 import time
 from pathlib import Path
 
@@ -16,10 +19,12 @@ import torch
 import torchvision
 
 from gliolens.cohorts.layouts.registry import read_case_folder
-from gliolens.embedding import FRAME_MM, encode, pictures_of
+from gliolens.embedding import FRAME_MM, embed, encode, pictures_of
+from gliolens.encoders.catalogue import find_encoder
 from gliolens.encoders.encoder import Encoder, EncoderCard
+from gliolens.io.tables import read_cohort
 from gliolens.labels import SERIES
-from gliolens.loader import read_case
+from gliolens.loader import Cases, read_case
 from gliolens.methods.volume_embedding import Config
 from gliolens.papers.li2025 import table1
 
@@ -58,10 +63,30 @@ def ours(encoder, case):
     return len(pictures["flair"]), time.perf_counter() - start
 
 
+def peak_mb():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def memory(cohort):
+    """Peak memory after ten cases and after all, and the size of the vectors, in MB."""
+    rows, encoder = read_cohort(cohort), find_encoder("built-in")
+    with tempfile.TemporaryDirectory() as cache:
+        embed(Cases(rows[:10], SERIES, need_mask=False), encoder, Path(cache))
+        ten = peak_mb()
+        vectors = embed(Cases(rows, SERIES, need_mask=False), encoder, Path(cache))
+        return len(rows), ten, peak_mb(), sum(a.nbytes for e in vectors for a in e.values()) / 2**20
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("case", type=Path)
+    parser.add_argument("--cohort", type=Path)
     args = parser.parse_args()
+    if args.cohort:
+        n, ten, every, vectors = memory(args.cohort)
+        print(
+            f"memory: 10 cases {ten:.0f} MB, {n} cases {every:.0f} MB; all vectors {vectors:.0f} MB, on disk"
+        )
     case, encoder = read_case(read_case_folder(args.case)[0]), resnet50()
     ours(encoder, case)  # the first pass chooses its algorithms
     (n, plain), (m, fast) = plain_loop(encoder, case), ours(encoder, case)
