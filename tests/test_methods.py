@@ -22,7 +22,10 @@ from gliolens.methods import shape_resnet
 from gliolens.nn.resnet import ShapeResNet
 from gliolens.registry import METHODS
 
-QUICK = {"shape-resnet": {"epochs": 2, "slices": 2, "choose_epochs": False}}
+QUICK = {
+    "shape-resnet": {"epochs": 2, "slices": 2, "choose_epochs": False},
+    "volume-embedding": {"folds": 2},
+}
 
 
 @pytest.fixture(scope="module")
