@@ -21,7 +21,8 @@ from gliolens.embedding import (
     encode,
     pictures_of,
     pooled,
-    volume_vectors,
+    joined,
+    pools_of,
     without_each,
 )
 from gliolens.encoders.catalogue import find_encoder
@@ -60,19 +61,19 @@ def cases(tmp_path_factory):
 
 
 def ball(spacing=(2.0, 2.0, 4.0), shape=(60, 70, 30)):
-    """A bright ball of 40 mm with a brighter spot in front of its middle."""
+    """A bright ball of 40 mm with a brighter spot in front of its middle, on the patient's left."""
     grid = Grid(shape, np.diag([*spacing, 1.0]))
     at = np.stack(
         np.meshgrid(*[np.arange(n) * s for n, s in zip(shape, spacing, strict=True)], indexing="ij")
     )
     middle = np.array([60.0, 70.0, 60.0])[:, None, None, None]
     far = np.sqrt(((at - middle) ** 2).sum(axis=0))
-    spot = np.sqrt(((at - middle - np.array([0.0, 25.0, 0.0])[:, None, None, None]) ** 2).sum(axis=0)) < 8
+    spot = np.sqrt(((at - middle - np.array([-18.0, 20.0, 0.0])[:, None, None, None]) ** 2).sum(axis=0)) < 8
     image = np.where(far < 40, 100.0 + 0.2 * far, 0.0) + 100.0 * spot
     return Case(id="ball", grid=grid, source=grid, series={"t1": image.astype(np.float32)})
 
 
-def test_slices_are_square_in_millimetres_and_show_the_front_of_the_head_above():
+def test_slices_are_square_in_millimetres_and_lie_as_radiology_shows_them():
     slices, frames = pictures_of(ball(), ("t1",))
     image = slices["t1"]
     assert image.shape[1:] == (FRAME_MM, FRAME_MM)
@@ -82,8 +83,8 @@ def test_slices_are_square_in_millimetres_and_show_the_front_of_the_head_above()
     assert abs(int(rows.max() - rows.min()) - int(columns.max() - columns.min())) <= 2
     assert 76 <= int(rows.max() - rows.min()) <= 82
     bright = torch.nonzero(middle >= 0.99)
-    assert float(bright[:, 0].float().mean()) < FRAME_MM / 2 - 15  # rows count from above
-    assert abs(float(bright[:, 1].float().mean()) - FRAME_MM / 2) < 3
+    assert float(bright[:, 0].float().mean()) < FRAME_MM / 2 - 15, "front above: rows count from there"
+    assert float(bright[:, 1].float().mean()) > FRAME_MM / 2 + 13, "the patient's left on the right"
 
 
 def test_the_voxel_size_does_not_matter():
@@ -129,6 +130,15 @@ def test_a_cube_holds_the_brain():
     assert float(inside.float().mean()) == pytest.approx(
         np.pi / 6, rel=0.25
     )  # a ball in its box, with its edge
+
+
+def test_a_file_that_is_not_there_is_told_of_its_case(cases, tmp_path):
+    row = replace(cases.rows[0], files=cases.rows[0].files | {"t2": tmp_path / "gone.nii.gz"})
+    with pytest.raises(CaseError, match="gone"):
+        embed(Cases((row,), SERIES, need_mask=False), counting(), tmp_path)
+    lacking = replace(row, files={s: f for s, f in cases.rows[0].files.items() if s != "t2"})
+    with pytest.raises(CaseError, match="t2"):
+        embed(Cases((lacking,), SERIES, need_mask=False), counting(), tmp_path)
 
 
 # --- what is kept ----------------------------------------------------------------------------------------------
@@ -196,4 +206,5 @@ def test_leaving_a_slice_out_is_pooling_the_others(how):
 def test_series_stand_in_the_order_asked_for():
     embedded = {"t1": np.ones((3, 2)), "t2": np.full((3, 2), 2.0)}
     assert by_series(embedded, ("t2", "t1"))[0].tolist() == [2, 2, 1, 1]
-    assert volume_vectors([embedded, embedded], ("t1", "t2"), "max").tolist() == [[1, 1, 2, 2]] * 2
+    series = ("t1", "t2")
+    assert joined(pools_of([embedded, embedded], series), series, "max").tolist() == [[1, 1, 2, 2]] * 2

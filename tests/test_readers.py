@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from gliolens.embedding import POOLINGS
+from gliolens.embedding import POOLINGS, joined, pools_of
 from gliolens.readers import AttentionReader, PooledReader, series_influence, slice_influence
 
 SERIES = ("t1", "flair")
@@ -23,7 +23,8 @@ def patients(n=40, d=6, seed=0, slices=(5, 9)):
 
 def pooled_reader(embedded, truth, **changes):
     asked = {"hidden": 0, "standardise": True, "balanced": True, "seed": 0} | changes
-    return PooledReader.learn(embedded, truth, "max", SERIES, **asked)
+    x = joined(pools_of(embedded, SERIES), SERIES, "max")
+    return PooledReader.learn(x, truth, "max", SERIES, **asked)
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +80,7 @@ def test_the_slice_that_tells_has_most_influence():
 def test_the_series_that_tells_has_most_influence():
     embedded, truth = patients(80)
     reader = pooled_reader(embedded, truth)
-    usual = {s: np.mean([e[s].mean(axis=0) for e in embedded], axis=0) for s in SERIES}
+    usual = {s: v.mean(axis=0) for (s, _), v in pools_of(embedded, SERIES, ("max",)).items()}
     ill = [e for e, k in zip(*patients(40, seed=3), strict=True) if k]
     added = [series_influence(reader, e, usual, 1) for e in ill]
     assert np.mean([a["flair"] for a in added]) > 3 * abs(np.mean([a["t1"] for a in added]))
@@ -104,10 +105,9 @@ def test_an_attentive_reader_comes_back_as_it_was(hidden, tmp_path):
 
 def test_every_pooling_is_used():
     embedded, truth = patients()
+    pools, asked = pools_of(embedded, SERIES), {"hidden": 0, "standardise": True, "balanced": True, "seed": 0}
     answers = [
-        PooledReader.learn(embedded, truth, how, SERIES, hidden=0, standardise=True, balanced=True, seed=0)(
-            embedded
-        )
+        PooledReader.learn(joined(pools, SERIES, how), truth, how, SERIES, **asked)(embedded)
         for how in POOLINGS
     ]
     assert not np.allclose(answers[0], answers[1])

@@ -100,11 +100,11 @@ def _grey(series: Tensor, kept: Tensor, rng: np.random.Generator) -> Tensor:
 
 
 def _framed(image: Tensor) -> Tensor:
-    """Slices (n, c, d, h) in a square frame of `FRAME_MM`, the front of the head up."""
+    """Slices (n, c, d, h) in a square frame of `FRAME_MM`, front up, the patient's left on the right."""
     edge = round(FRAME_MM / SPACING_MM)
     d, h = image.shape[2:]
     left, low = (edge - d) // 2, (edge - h) // 2
-    return F.pad(image, (low, edge - h - low, left, edge - d - left)).mT.flip(2)
+    return F.pad(image, (low, edge - h - low, left, edge - d - left)).mT.flip(2, 3)
 
 
 def _signs(findings: Findings | None, n: int) -> dict[str, Tensor]:

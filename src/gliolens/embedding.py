@@ -66,9 +66,13 @@ def embed(cases: Cases, encoder: Encoder, cache: Path, tick: Tick | None = None)
 
 
 def _key(row: CaseRow, series: Sequence[str], encoder: Encoder) -> str:
-    """What decides the vectors: the bytes of the files, wherever they lie, and who reads them."""
-    named = {s: row.files[s] for s in series} | ({"brain": row.brain_mask} if row.brain_mask else {})
-    seen = {name: (file_hash(address(file)[0]), address(file)[1]) for name, file in named.items()}
+    """What decides the vectors: the bytes of the files, wherever they lie, and who reads them.
+
+    A file that is not there counts for nothing here: no vectors are kept without it, and reading the case tells.
+    """
+    named = {s: row.files[s] for s in series if s in row.files} | {"brain": row.brain_mask}
+    there = {n: address(f) for n, f in named.items() if f is not None and address(f)[0].is_file()}
+    seen = {name: (file_hash(file), frame) for name, (file, frame) in there.items()}
     return content_hash([VERSION, seen, encoder.identity])[:24]
 
 
@@ -95,7 +99,8 @@ def pictures_of(
         cube: edge of a cube around the brain, in voxels; slices where not given.
 
     Returns:
-        Slices (S, FRAME_MM, FRAME_MM) of each series, the front of the head up; or one volume (1, D, H, W).
+        Slices (S, FRAME_MM, FRAME_MM) of each series, front up, the patient's left on the right; or one volume
+        (1, D, H, W).
 
     Raises:
         CaseError: a series has no contrast.
@@ -114,9 +119,9 @@ def encode(encoder: Encoder, pictures: Tensor) -> Tensor:
 
 
 def _slices(case: Case, name: str, brain: Mask, frames: list[Grid]) -> Tensor:
-    """Slices (S, h, w) as a page shows them, the front of the head up: 8 bits, between 0 and 1."""
+    """Slices (S, h, w) as radiology shows them, front up and the patient's left on the right: 8 bits, 0 to 1."""
     grey = cut(_rescaled(case, name, brain), case.grid, frames)
-    return torch.from_numpy(np.round(255.0 * grey).clip(0, 255).astype(np.float32) / 255.0).mT.flip(1)
+    return torch.from_numpy(np.round(255.0 * grey).clip(0, 255).astype(np.float32) / 255.0).mT.flip(1, 2)
 
 
 def _volume(case: Case, name: str, brain: Mask, cube: Grid) -> Tensor:
@@ -163,9 +168,20 @@ def pooled(vectors: np.ndarray, how: Pooling) -> np.ndarray:
     return np.asarray(vectors.max(axis=0) if how == "max" else vectors.mean(axis=0))
 
 
-def volume_vectors(embedded: Sequence[Arrays], series: Sequence[str], how: Pooling) -> np.ndarray:
-    """Vectors of cases (n, dim x series): each series pooled, then one after another."""
-    return np.stack([np.concatenate([pooled(e[s], how) for s in series]) for e in embedded])
+Pools: TypeAlias = Mapping[tuple[str, Pooling], np.ndarray]
+"""Vectors (n, dim) of cases, for each series and pooling."""
+
+
+def pools_of(
+    embedded: Sequence[Arrays], series: Sequence[str], poolings: Sequence[Pooling] = POOLINGS
+) -> Pools:
+    """Pool every series of every case once, for all configurations to choose from."""
+    return {(s, how): np.stack([pooled(e[s], how) for e in embedded]) for s in series for how in poolings}
+
+
+def joined(pools: Pools, series: Sequence[str], how: Pooling) -> np.ndarray:
+    """Vectors of cases (n, dim x series): those of the series, one after another."""
+    return np.concatenate([pools[s, how] for s in series], axis=1)
 
 
 def without_each(vectors: np.ndarray, how: Pooling) -> np.ndarray:

@@ -89,6 +89,10 @@ class Method(Protocol):
     VERSION: int
     """Raised whenever the same cases and settings would give another answer."""
 
+    def identity(self, config: Any) -> str:
+        """What decides an answer beside cases and settings: the version, and weights of others that it builds on."""
+        ...
+
     def ready(self, cases: Cases, config: Any, cache: Path, tick: Tick | None = None) -> Sequence[Arrays]:
         """What the method makes of each case before it learns or answers, kept in `cache`.
 

@@ -216,7 +216,7 @@ def _identity(entrant: Entrant, train: Cases, test: Cases, run: Run) -> str:
     """A hash of all that the answers depend on."""
     sides = [[(row.case, row.targets[run.target], row.age, row.sex, row.site, fingerprint(row)) for row in side.rows]
              for side in (train, test)]  # fmt: skip
-    made = [find_method(entrant.method).VERSION, asdict(entrant.config), train.series]
+    made = [find_method(entrant.method).identity(entrant.config), asdict(entrant.config), train.series]
     return content_hash([entrant.method, made, run.target, run.classes, run.seed, sides])
 
 

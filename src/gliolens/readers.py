@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 from torch.utils.data import DataLoader, Dataset
 
-from gliolens.embedding import Pooling, by_series, volume_vectors, without_each
+from gliolens.embedding import Pooling, by_series, joined, pools_of, without_each
 from gliolens.loader import Arrays
 from gliolens.loop import forget, train
 from gliolens.nn.attention import AttentionNet
@@ -62,11 +62,21 @@ class PooledReader:
 
     @classmethod
     def learn(
-        cls, embedded: Sequence[Arrays], truth: np.ndarray, pooling: Pooling, series: tuple[str, ...], *,
+        cls, x: np.ndarray, truth: np.ndarray, pooling: Pooling, series: tuple[str, ...], *,
         hidden: int, standardise: bool, balanced: bool, seed: int,
     ) -> "PooledReader":  # fmt: skip
-        """Fit to patients whose classes (n,) are 0 to k - 1, each of which occurs."""
-        x = volume_vectors(embedded, series, pooling)
+        """Fit to vectors of patients (n, dim x series), as `embedding.joined` makes them.
+
+        Args:
+            x: the vectors.
+            truth: classes (n,), 0 to k - 1, each of which occurs.
+            pooling: by which the vectors were made.
+            series: whose they are.
+            hidden: width of the hidden layer; 0 is logistic regression.
+            standardise: give every number mean 0 and standard deviation 1.
+            balanced: let every class weigh the same.
+            seed: of the first weights.
+        """
         scaling = Scaling.learn(x) if standardise else None
         penalty = x.shape[1] if standardise and not hidden else 1.0  # as strong whatever the number of series
         head = Perceptron.learn(
@@ -76,12 +86,18 @@ class PooledReader:
 
     def __call__(self, embedded: Sequence[Arrays]) -> np.ndarray:
         """Probabilities (n, k) of patients."""
-        return self.head(_scaled(volume_vectors(embedded, self.series, self.pooling), self.scaling))
+        return self.of_vectors(
+            joined(pools_of(embedded, self.series, (self.pooling,)), self.series, self.pooling)
+        )
+
+    def of_vectors(self, x: np.ndarray) -> np.ndarray:
+        """Probabilities (n, k) of vectors of patients (n, dim x series)."""
+        return self.head(_scaled(x, self.scaling))
 
     def without_slices(self, embedded: Arrays) -> np.ndarray:
         """Probabilities (S, k) of one patient with one slice left out at a time."""
         x = np.concatenate([without_each(embedded[s], self.pooling) for s in self.series], axis=1)
-        return self.head(_scaled(x, self.scaling))
+        return self.of_vectors(x)
 
     def arrays(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Layers as tensors; pooling, series and scaling."""
@@ -218,18 +234,19 @@ class _Task(L.LightningModule):
 
 def slice_influence(reader: Reader, embedded: Arrays, k: int) -> np.ndarray:
     """How much the log odds of class k fall when each slice (S,) is left out: above 0 where it speaks for k."""
-    p, without = reader([embedded])[0, k], reader.without_slices(embedded)[:, k]
-    odds = [np.log(np.clip(q, 1e-9, 1)) - np.log(np.clip(1 - q, 1e-9, 1)) for q in (p, without)]
-    return np.asarray(odds[0] - odds[1])
+    return log_odds(reader([embedded])[0, k]) - log_odds(reader.without_slices(embedded)[:, k])
 
 
 def series_influence(
     reader: Reader, embedded: Arrays, usual: Mapping[str, np.ndarray], k: int
 ) -> dict[str, float]:
-    """How much the log odds of class k fall when a series is replaced by what is usual in training (dim,)."""
-    out, p = {}, reader([embedded])[0, k]
-    for name in reader.series:
-        plain = {**embedded, name: np.broadcast_to(usual[name], embedded[name].shape)}
-        q = reader([plain])[0, k]
-        out[name] = float(np.log(p / (1 - p + 1e-12)) - np.log(q / (1 - q + 1e-12)))
-    return out
+    """How much the log odds of class k fall when the pooled vector of a series is the one usual in training (dim,)."""
+    told = log_odds(reader([embedded])[0, k])
+    plain = {s: {**embedded, s: np.broadcast_to(usual[s], embedded[s].shape)} for s in reader.series}
+    return {s: float(told - log_odds(reader([plain[s]])[0, k])) for s in reader.series}
+
+
+def log_odds(p: np.ndarray) -> np.ndarray:
+    """Logarithm of the odds, of probabilities kept a billionth away from 0 and 1."""
+    p = np.clip(p, 1e-9, 1 - 1e-9)
+    return np.asarray(np.log(p) - np.log1p(-p))

@@ -50,6 +50,12 @@ def test_an_unknown_encoder_names_what_there_is():
     assert all(name in str(error.value) for name in ENCODERS)
 
 
+@pytest.mark.parametrize("name", ["random:histogram", "built-in:typo", "medimageinsight:small", "vit-3d:"])
+def test_no_family_of_one_takes_a_models_name(name):
+    with pytest.raises(ConfigError, match="no encoder is called"):
+        find_encoder(name)
+
+
 def test_weights_that_are_not_there_are_said(tmp_path):
     with pytest.raises(ConfigError, match="nothing there"):
         find_encoder("built-in", tmp_path / "none")

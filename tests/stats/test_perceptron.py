@@ -22,7 +22,7 @@ def test_it_answers_as_scikit_learn_does(classes, hidden):
     machine = (
         MLPClassifier((hidden,), random_state=3, max_iter=PASSES)
         if hidden
-        else LogisticRegression(max_iter=PASSES0)
+        else LogisticRegression(max_iter=5000)
     )
     mine = Perceptron.learn(x, y, hidden=hidden, balanced=False, seed=3)
     assert np.allclose(mine(x), machine.fit(x, y).predict_proba(x), atol=1e-6)

@@ -21,7 +21,7 @@ def reproduce(
     scale: Scale = "paper",
     seed: int = 0,
     encoder: str | None = None,
-    weights: Path | None = None,
+    weights: str | None = None,
     offline: bool = False,
     json: bool = False,
 ) -> int:

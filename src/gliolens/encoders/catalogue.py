@@ -5,6 +5,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Final
 
+import torch
+
 from gliolens.encoders.encoder import Encoder
 from gliolens.errors import ConfigError
 
@@ -22,13 +24,15 @@ ENCODERS: Final[Mapping[str, tuple[str, str]]] = {
     "vit-3d": ("volume_models", "MONAI's ViT (3-D), from a file"),
 }
 """Name, module and description of each family."""
+WITH_MODELS: Final = ("timm", "swin-unetr")
+"""Families of several models: one is named after a colon."""
 
 
 def find_encoder(name: str, weights: Path | None = None, *, offline: bool = False) -> Encoder:
     """Make an encoder ready.
 
     Args:
-        name: one of `ENCODERS`; `timm` takes the model's name after a colon.
+        name: one of `ENCODERS`; those of `WITH_MODELS` take a model's name after a colon.
         weights: file or folder of its weights, where it needs one.
         offline: never open a connection.
 
@@ -36,12 +40,15 @@ def find_encoder(name: str, weights: Path | None = None, *, offline: bool = Fals
         ConfigError: no encoder has this name, or its weights or its library are not at hand.
         ModelError: the weights are not those of this encoder.
     """
-    family, _, model = name.partition(":")
-    if family not in ENCODERS:
+    family, colon, model = name.partition(":")
+    if family not in ENCODERS or (colon and family not in WITH_MODELS):
         raise ConfigError(f"no encoder is called {name!r}; there are {', '.join(ENCODERS)}")
     if weights is not None and not weights.exists():
-        raise ConfigError(f"{weights}: nothing there; name the weights of {name} with --weights")
+        raise ConfigError(
+            f"{weights}: nothing there; name the weights of {name} with --weights, or, those of a trained run, in its "
+            "model/card.json"
+        )
     module = import_module(f"gliolens.encoders.{ENCODERS[family][0]}")
     encoder: Encoder = module.load(model or family, weights, offline)
-    encoder.net.eval().requires_grad_(False)
+    encoder.net.eval().requires_grad_(False).to("cuda" if torch.cuda.is_available() else "cpu")
     return encoder

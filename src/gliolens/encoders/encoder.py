@@ -5,7 +5,7 @@ method sees pictures go in and vectors come out.
 """
 
 import hashlib
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
 from typing import Any
@@ -63,7 +63,18 @@ class Encoder:
     @cached_property
     def identity(self) -> str:
         """SHA-256 of the weights and of how pictures are fed: equal encoders give equal vectors."""
-        told = hashlib.sha256(repr((sorted(asdict(self.card).items()), self.unit)).encode())
+        card = self.card
+        fed = (
+            card.name,
+            card.dim,
+            card.input_size,
+            card.mean,
+            card.std,
+            card.volumes,
+            card.sha256,
+            self.unit,
+        )
+        told = hashlib.sha256(repr(fed).encode())
         for name, tensor in sorted(self.net.state_dict().items()):
             told.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
             told.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)

@@ -59,14 +59,15 @@ def load(model: str, weights: Path | None, offline: bool) -> Encoder:
     Args:
         model: makes no difference: there is one.
         weights: the file, or a folder that holds it: a clone or download of the repository, or Microsoft's folder.
-        offline: take what is named or was fetched before, and never open a connection.
+        offline: makes no difference: 2.46 GB are never fetched unasked; what huggingface_hub has at hand is taken.
 
     Raises:
         ConfigError: the weights are not at hand, or timm is not installed.
         ModelError: the file is not MedImageInsight's, or damaged.
     """
-    del model
-    file = find_weights("medimageinsight", _SOURCE, weights, offline=offline)
+    del model, offline
+    library("timm")
+    file = find_weights("medimageinsight", _SOURCE, weights, offline=True)
     with torch.device("meta"):  # random numbers for 363 million weights would take seconds, for nothing
         net = ImageTower()
     return read_encoder(file, net)

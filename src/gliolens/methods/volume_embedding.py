@@ -8,8 +8,9 @@ with pool the mean, the maximum or the median of each number over the slices s; 
 
 `paper`  MedImageInsight, T1 with contrast and FLAIR, maximum, MLP of one hidden layer of 200: the best of the 45
          configurations the paper scored on its test set.
-`sound`  pooling and series are chosen on inner folds of the training patients; vectors are standardised, classes weigh
-         the same and their shares are put back; logistic regression; the encoder that lies in the package.
+`sound`  pooling and series are chosen on inner folds of the training patients, attention beside the others; vectors
+         are standardised, classes weigh the same and their shares are put back; logistic regression; the encoder that
+         lies in the package.
 Every difference and guess is listed in docs/methods/volume-embedding.md.
 
     gliolens train volume-embedding cohort.csv --target grade --preset sound -o RUN
@@ -17,8 +18,9 @@ Every difference and guess is listed in docs/methods/volume-embedding.md.
 Needs no tumour mask (the controls beside it do). See docs/results.md for time and scores.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
 from itertools import combinations
 from pathlib import Path
 from typing import Literal, Self
@@ -29,16 +31,17 @@ from safetensors.torch import load_file, save_file
 
 from gliolens.case import Case, CaseRow, Prediction, Volume
 from gliolens.cohorts.splits import kfold
-from gliolens.embedding import FRAME_MM, POOLINGS, embed, vectors_of
+from gliolens.embedding import FRAME_MM, POOLINGS, embed, joined, pools_of, vectors_of
+from gliolens.embedding import VERSION as CUT
 from gliolens.encoders.catalogue import find_encoder
 from gliolens.encoders.encoder import Encoder
-from gliolens.errors import ConfigError, ModelError
-from gliolens.explain import share_of_most, stacked
+from gliolens.errors import CohortError, ConfigError, ModelError
+from gliolens.explain import stacked
 from gliolens.io.store import file_hash, read_json, whole_file, write_json
 from gliolens.labels import SERIES, SERIES_TITLES
 from gliolens.loader import Arrays, Cases
 from gliolens.method import Run, changed
-from gliolens.progress import Counter, Tick
+from gliolens.progress import Counter, Tick, say
 from gliolens.readers import AttentionReader, PooledReader, series_influence, slice_influence
 from gliolens.stats.priors import with_prior
 
@@ -46,6 +49,7 @@ VERSION = 1
 """Raised whenever the same weights would answer otherwise."""
 
 Pooling = Literal["mean", "max", "median", "attention"]
+CHOSEN = "chosen"
 
 
 @dataclass(frozen=True)
@@ -53,13 +57,12 @@ class Config:
     """Settings.
 
     Attributes:
-        series: series that are encoded; with `choose`, those to choose from.
+        series: series that are encoded; with the pooling `chosen`, those to choose from.
         encoder: name from `encoders.catalogue`, such as built-in, medimageinsight or timm:resnet50.a1_in1k.
         weights: file or folder of the encoder's weights, where it needs one.
         offline: never open a connection to fetch weights.
-        pooling: how slices become a volume; with `choose`, the mean, the maximum or the median is chosen instead.
-        choose: choose pooling and series on inner folds of the training patients.
-        folds: how many inner folds.
+        pooling: how slices become a volume; `chosen` chooses it, and the series, on inner folds of the training patients.
+        folds: how many inner folds, at most: no more than the rarest class has patients.
         hidden: width of the hidden layer; 0 is logistic regression.
         standardise: give every number of a vector mean 0 and standard deviation 1 among training patients.
         balanced: let every class weigh the same, and put the class shares back into the answer.
@@ -67,10 +70,9 @@ class Config:
 
     series: tuple[str, ...] = SERIES
     encoder: str = "built-in"
-    weights: Path | None = None
+    weights: str | None = None
     offline: bool = False
-    pooling: Pooling = "max"
-    choose: bool = True
+    pooling: Literal["chosen", "mean", "max", "median", "attention"] = CHOSEN
     folds: int = 4
     hidden: int = 0
     standardise: bool = True
@@ -81,16 +83,24 @@ class Config:
             raise ConfigError(
                 f"folds is {self.folds} and hidden is {self.hidden}; expected folds from 2, hidden from 0"
             )
+        if self.weights is not None:  # a model is used from other folders than the one it was trained in
+            object.__setattr__(self, "weights", str(Path(self.weights).resolve()))
 
     @classmethod
     def preset(cls, name: str) -> Self:
-        """`paper` or `sound`."""
+        """`paper`: as published. `sound`: its quirks mended.
+
+        Raises:
+            ConfigError: another name.
+        """
         if name == "sound":
             return cls()
-        return cls(
-            series=("t1ce", "flair"), encoder="medimageinsight", choose=False, hidden=200, standardise=False,
-            balanced=False,
-        )  # fmt: skip
+        if name == "paper":
+            return cls(
+                series=("t1ce", "flair"), encoder="medimageinsight", pooling="max", hidden=200, standardise=False,
+                balanced=False,
+            )  # fmt: skip
+        raise ConfigError(f"no preset is called {name!r}; there are paper and sound")
 
     def scaled(self, scale: str) -> Self:
         """At `demo` scale the built-in encoder, which takes seconds a case."""
@@ -106,16 +116,15 @@ def ready(cases: Cases, config: Config, cache: Path, tick: Tick | None = None) -
     return embed(cases, _encoder(config.encoder, config.weights, config.offline), cache, tick)
 
 
-_KEPT: dict[tuple[str, str, bool], Encoder] = {}
+def identity(config: Config) -> str:
+    """What decides an answer beside cases and settings: this version, how slices are cut, and the encoder's weights."""
+    return f"{VERSION} {CUT} {_encoder(config.encoder, config.weights, config.offline).identity}"
 
 
-def _encoder(name: str, weights: Path | None, offline: bool) -> Encoder:
+@lru_cache(maxsize=1)  # one at a time is enough, and they are large
+def _encoder(name: str, weights: str | None, offline: bool) -> Encoder:
     """The encoder, made once a process: the largest takes seconds to read."""
-    key = (name, str(weights), offline)
-    if key not in _KEPT:
-        _KEPT.clear()  # one at a time is enough, and they are large
-        _KEPT[key] = find_encoder(name, weights, offline=offline)
-    return _KEPT[key]
+    return find_encoder(name, None if weights is None else Path(weights), offline=offline)
 
 
 # --- learning --------------------------------------------------------------------------------------------------
@@ -140,14 +149,26 @@ def choices(series: Sequence[str]) -> list[Choice]:
     return [Choice(pooling, s) for s in sets for pooling in POOLINGS]
 
 
+def pooled_reader(
+    x: np.ndarray, truth: np.ndarray, choice: Choice, config: Config, seed: int
+) -> PooledReader:
+    """Fit one configuration to vectors (n, dim x series) of patients whose classes (n,) are 0 to k - 1."""
+    if choice.pooling == "attention":
+        raise ValueError("attention reads slices, not vectors of patients")
+    return PooledReader.learn(
+        x, truth, choice.pooling, choice.series, hidden=config.hidden, standardise=config.standardise,
+        balanced=config.balanced, seed=seed,
+    )  # fmt: skip
+
+
 def learn(
     embedded: Sequence[Arrays], truth: np.ndarray, choice: Choice, config: Config, seed: int, folder: Path
 ) -> PooledReader | AttentionReader:
-    """Fit one configuration to patients (n,) whose classes are 0 to k - 1.
+    """Fit one configuration to patients.
 
     Args:
         embedded: vectors of their slices.
-        truth: their classes.
+        truth: their classes (n,), 0 to k - 1.
         choice: pooling and series.
         config: the rest.
         seed: of every random choice.
@@ -157,32 +178,73 @@ def learn(
         return AttentionReader.learn(
             embedded, truth, choice.series, hidden=config.hidden, balanced=config.balanced, seed=seed, folder=folder,
         )  # fmt: skip
-    return PooledReader.learn(
-        embedded, truth, choice.pooling, choice.series, hidden=config.hidden, standardise=config.standardise,
-        balanced=config.balanced, seed=seed,
-    )  # fmt: skip
+    x = joined(pools_of(embedded, choice.series, (choice.pooling,)), choice.series, choice.pooling)
+    return pooled_reader(x, truth, choice, config, seed)
 
 
-def choose(cases: Cases, embedded: Sequence[Arrays], config: Config, run: Run) -> dict[Choice, float]:
+def choose(
+    cases: Cases, embedded: Sequence[Arrays], config: Config, run: Run, folds: int
+) -> dict[Choice, float]:
     """Log loss of each configuration over inner folds, every class weighing the same.
+
+    Attention, which takes a hundred times as long to learn, is tried with the series that served the others best.
 
     Raises:
         CohortError: a class has fewer patients than there are folds.
     """
     truth = np.array([run.classes.index(c) for c in cases.classes(run.target)])
     place = {row.case: i for i, row in enumerate(cases.rows)}
-    split = kfold(cases.rows, run.target, folds=config.folds, seed=run.seed)
+    split = kfold(cases.rows, run.target, folds=folds, seed=run.seed)
     sides = [[[place[c] for c in ids] for ids in (fold.train, fold.test)] for fold in split.folds]
+    pools = pools_of(embedded, config.series)
 
-    def loss(choice: Choice) -> float:
+    def loss(answer: Callable[[int, list[int], list[int]], np.ndarray]) -> float:
         q = np.zeros((len(truth), len(run.classes)))
-        for train, test in sides:
-            reader = learn([embedded[i] for i in train], truth[train], choice, config, run.seed, run.folder)
-            q[test] = reader([embedded[i] for i in test])
+        for k, (train, test) in enumerate(sides):
+            q[test] = answer(k, train, test)
         right = np.log(np.clip(q[np.arange(len(q)), truth], 1e-6, 1.0))
-        return -float(np.mean([right[truth == k].mean() for k in np.unique(truth)]))
+        return -float(np.mean([right[truth == c].mean() for c in np.unique(truth)]))
 
-    return {choice: loss(choice) for choice in choices(config.series)}
+    def by_pools(choice: Choice, x: np.ndarray) -> float:
+        return loss(
+            lambda _, train, test: pooled_reader(x[train], truth[train], choice, config, run.seed).of_vectors(
+                x[test]
+            )
+        )
+
+    def by_attention(choice: Choice) -> float:
+        def answer(k: int, train: list[int], test: list[int]) -> np.ndarray:
+            folder = run.folder / f"inner-{k}"
+            reader = learn([embedded[i] for i in train], truth[train], choice, config, run.seed, folder)
+            return reader([embedded[i] for i in test])
+
+        return loss(answer)
+
+    losses = {c: by_pools(c, joined(pools, c.series, c.pooling)) for c in choices(config.series)}
+    attentive = Choice("attention", min(losses, key=losses.__getitem__).series)
+    return losses | {attentive: by_attention(attentive)}
+
+
+def _inner_folds(cases: Cases, config: Config, target: str) -> int:
+    """As many as asked for, but no more than the rarest class has patients.
+
+    Raises:
+        CohortError: a class has a single patient.
+    """
+    classes = cases.classes(target)
+    patients = {
+        c: {row.patient for row, k in zip(cases.rows, classes, strict=True) if k == c} for c in classes
+    }
+    rarest = min(patients, key=lambda c: len(patients[c]))
+    least = len(patients[rarest])
+    if least < 2:
+        raise CohortError(
+            f"{target}: a single training patient is {rarest}; choosing pooling and series needs two. "
+            "Add patients, use fewer folds, or name a pooling"
+        )
+    if least < config.folds:
+        say(f"{least} inner folds instead of {config.folds}: no more training patients are {rarest}")
+    return min(least, config.folds)
 
 
 def fit(cases: Cases, config: Config, run: Run) -> "Model":
@@ -190,16 +252,21 @@ def fit(cases: Cases, config: Config, run: Run) -> "Model":
 
     Raises:
         CaseError: a case cannot be read.
-        CohortError: `choose`, and a class of fewer training patients than inner folds.
+        CohortError: the pooling is to be chosen, and a class has a single training patient.
     """
+    folds = _inner_folds(cases, config, run.target) if config.pooling == CHOSEN else 0
     embedded = ready(cases, config, run.cache, Counter("encoding cases"))
-    losses = choose(cases, embedded, config, run) if config.choose else {}
-    choice = min(losses, key=losses.__getitem__) if losses else Choice(config.pooling, config.series)
+    losses = choose(cases, embedded, config, run, folds) if folds else {}
+    if config.pooling != CHOSEN:
+        choice = Choice(config.pooling, config.series)
+    else:
+        choice = min(losses, key=losses.__getitem__)
     truth = np.array([run.classes.index(c) for c in cases.classes(run.target)])
-    reader = learn(embedded, truth, choice, config, run.seed, run.folder)
+    reader = learn(embedded, truth, choice, config, run.seed, run.folder / "final")
     counts = np.bincount(truth, minlength=len(run.classes))
     shares = counts / counts.sum() if config.balanced else np.full(len(counts), 1 / len(counts))
-    usual = {s: np.mean([np.mean(e[s], axis=0) for e in embedded], axis=0) for s in choice.series}
+    how = "mean" if choice.pooling == "attention" else choice.pooling
+    usual = {s: v.mean(axis=0) for (s, _), v in pools_of(embedded, choice.series, (how,)).items()}
     encoder = _encoder(config.encoder, config.weights, config.offline).identity
     told = tuple((c.pooling, c.series, loss) for c, loss in losses.items())
     return Model(run.target, run.classes, config, reader, tuple(shares.tolist()), usual, encoder, told)
@@ -213,7 +280,7 @@ class Model:
     """A reader of vectors with what it needs to make them.
 
     Attributes:
-        usual: mean vector (dim,) of each series among training patients.
+        usual: pooled vector (dim,) of each series, mean of the training patients.
         encoder: identity of the encoder it was trained with.
         tried: pooling, series and inner log loss of every configuration, where one was chosen.
     """
@@ -228,7 +295,12 @@ class Model:
     tried: tuple[tuple[str, tuple[str, ...], float], ...] = ()
 
     def answer(self, row: CaseRow, ready: Arrays) -> Prediction:
-        """Answer one case: the training's class shares put back, decision by the balanced posterior."""
+        """Answer one case: the training's class shares put back, decision by the balanced posterior.
+
+        Raises:
+            ModelError: the encoder at hand, which `ready` was made with, is not that of the training.
+        """
+        self._find_encoder()
         q = self.reader([ready])
         p = with_prior(q, np.array(self.prior))[0]
         return Prediction(
@@ -262,7 +334,7 @@ class Model:
         return {name: _as_volume(values, embedded["affines"]) for name, values in maps.items()}
 
     def _embedded(self, case: Case) -> Arrays:
-        return vectors_of(case, self.reader.series, self._find_encoder())
+        return _vectors(case, self.config.series, self.reader.series, self._find_encoder())
 
     def _find_encoder(self) -> Encoder:
         encoder = _encoder(self.config.encoder, self.config.weights, self.config.offline)
@@ -280,19 +352,26 @@ class Model:
         weights = folder / "weights.safetensors"
         with whole_file(weights) as unfinished:
             save_file(tensors, unfinished)
-        config = asdict(self.config) | {"weights": self.config.weights and str(self.config.weights)}
         card = {
             "method": "volume-embedding", "version": VERSION, "target": self.target, "classes": self.classes,
-            "config": config, "reader": about, "prior": self.prior, "encoder": self.encoder, "tried": self.tried,
+            "config": asdict(self.config), "reader": about, "prior": self.prior, "encoder": self.encoder, "tried": self.tried,
             "sha256": file_hash(weights),
         }  # fmt: skip
         write_json(folder / "card.json", card)
 
 
+@lru_cache(maxsize=1)  # what `predict` encoded, `explain` need not
+def _vectors(case: Case, seen: tuple[str, ...], series: tuple[str, ...], encoder: Encoder) -> Arrays:
+    """Vectors of a case, of which no other series are seen than in training: they decide where the brain is."""
+    same = replace(case, series={s: case.series[s] for s in seen if s in case.series})
+    return vectors_of(same, series, encoder)
+
+
 def _as_volume(values: np.ndarray, affines: np.ndarray) -> Volume:
-    """A number a slice as a map, constant over each frame, as a share of the most."""
-    maps = np.broadcast_to(values[:, None, None], (len(values), FRAME_MM, FRAME_MM))
-    return stacked(share_of_most(maps, np.ones(maps.shape, bool)), affines)
+    """A number a slice as a map, constant over each frame: as a share of the largest, for or against."""
+    most = np.abs(values).max()
+    shares = values / most if most > 0 else values
+    return stacked(np.broadcast_to(shares[:, None, None], (len(values), FRAME_MM, FRAME_MM)), affines)
 
 
 def load(folder: Path) -> Model:
@@ -314,7 +393,7 @@ def load(folder: Path) -> Model:
     usual = {k.removeprefix("usual_"): v.numpy() for k, v in tensors.items() if k.startswith("usual_")}
     learnt = {k: v for k, v in tensors.items() if not k.startswith("usual_")}
     kind = AttentionReader if card["reader"]["pooling"] == "attention" else PooledReader
-    config = changed(Config(), given | {"weights": given["weights"] and Path(given["weights"])})
+    config = changed(Config(), given)
     tried = tuple((pooling, tuple(series), loss) for pooling, series, loss in card["tried"])
     return Model(
         card["target"], tuple(card["classes"]), config, kind.made(learnt, card["reader"]), tuple(card["prior"]),
