@@ -19,9 +19,9 @@ from gliolens.embedding import (
     by_series,
     embed,
     encode,
+    joined,
     pictures_of,
     pooled,
-    joined,
     pools_of,
     without_each,
 )

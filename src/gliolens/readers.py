@@ -234,7 +234,8 @@ class _Task(L.LightningModule):
 
 def slice_influence(reader: Reader, embedded: Arrays, k: int) -> np.ndarray:
     """How much the log odds of class k fall when each slice (S,) is left out: above 0 where it speaks for k."""
-    return log_odds(reader([embedded])[0, k]) - log_odds(reader.without_slices(embedded)[:, k])
+    told, without = reader([embedded])[:, k], reader.without_slices(embedded)[:, k]
+    return np.asarray(log_odds(told) - log_odds(without))
 
 
 def series_influence(

@@ -31,7 +31,7 @@ from safetensors.torch import load_file, save_file
 
 from gliolens.case import Case, CaseRow, Prediction, Volume
 from gliolens.cohorts.splits import kfold
-from gliolens.embedding import FRAME_MM, POOLINGS, embed, joined, pools_of, vectors_of
+from gliolens.embedding import FRAME_MM, POOLINGS, Pools, embed, joined, pools_of, vectors_of
 from gliolens.embedding import VERSION as CUT
 from gliolens.encoders.catalogue import find_encoder
 from gliolens.encoders.encoder import Encoder
@@ -49,7 +49,6 @@ VERSION = 1
 """Raised whenever the same weights would answer otherwise."""
 
 Pooling = Literal["mean", "max", "median", "attention"]
-CHOSEN = "chosen"
 
 
 @dataclass(frozen=True)
@@ -61,7 +60,7 @@ class Config:
         encoder: name from `encoders.catalogue`, such as built-in, medimageinsight or timm:resnet50.a1_in1k.
         weights: file or folder of the encoder's weights, where it needs one.
         offline: never open a connection to fetch weights.
-        pooling: how slices become a volume; `chosen` chooses it, and the series, on inner folds of the training patients.
+        pooling: how slices become a volume; `chosen`, and the series with it, on inner folds of the training patients.
         folds: how many inner folds, at most: no more than the rarest class has patients.
         hidden: width of the hidden layer; 0 is logistic regression.
         standardise: give every number of a vector mean 0 and standard deviation 1 among training patients.
@@ -72,7 +71,7 @@ class Config:
     encoder: str = "built-in"
     weights: str | None = None
     offline: bool = False
-    pooling: Literal["chosen", "mean", "max", "median", "attention"] = CHOSEN
+    pooling: Literal["mean", "max", "median", "attention", "chosen"] = "chosen"
     folds: int = 4
     hidden: int = 0
     standardise: bool = True
@@ -149,6 +148,13 @@ def choices(series: Sequence[str]) -> list[Choice]:
     return [Choice(pooling, s) for s in sets for pooling in POOLINGS]
 
 
+def vectors_for(choice: Choice, pools: Pools) -> np.ndarray:
+    """Vectors of patients (n, dim x series). Raises ValueError for attention, which reads slices."""
+    if choice.pooling == "attention":
+        raise ValueError("attention reads slices, not vectors of patients")
+    return joined(pools, choice.series, choice.pooling)
+
+
 def pooled_reader(
     x: np.ndarray, truth: np.ndarray, choice: Choice, config: Config, seed: int
 ) -> PooledReader:
@@ -164,22 +170,12 @@ def pooled_reader(
 def learn(
     embedded: Sequence[Arrays], truth: np.ndarray, choice: Choice, config: Config, seed: int, folder: Path
 ) -> PooledReader | AttentionReader:
-    """Fit one configuration to patients.
-
-    Args:
-        embedded: vectors of their slices.
-        truth: their classes (n,), 0 to k - 1.
-        choice: pooling and series.
-        config: the rest.
-        seed: of every random choice.
-        folder: where a stopped fit of the attention goes on.
-    """
+    """Fit one configuration to slices of patients; a stopped fit of the attention goes on from `folder`."""
     if choice.pooling == "attention":
         return AttentionReader.learn(
             embedded, truth, choice.series, hidden=config.hidden, balanced=config.balanced, seed=seed, folder=folder,
         )  # fmt: skip
-    x = joined(pools_of(embedded, choice.series, (choice.pooling,)), choice.series, choice.pooling)
-    return pooled_reader(x, truth, choice, config, seed)
+    return pooled_reader(vectors_for(choice, pools_of(embedded, choice.series)), truth, choice, config, seed)
 
 
 def choose(
@@ -220,7 +216,7 @@ def choose(
 
         return loss(answer)
 
-    losses = {c: by_pools(c, joined(pools, c.series, c.pooling)) for c in choices(config.series)}
+    losses = {c: by_pools(c, vectors_for(c, pools)) for c in choices(config.series)}
     attentive = Choice("attention", min(losses, key=losses.__getitem__).series)
     return losses | {attentive: by_attention(attentive)}
 
@@ -254,13 +250,13 @@ def fit(cases: Cases, config: Config, run: Run) -> "Model":
         CaseError: a case cannot be read.
         CohortError: the pooling is to be chosen, and a class has a single training patient.
     """
-    folds = _inner_folds(cases, config, run.target) if config.pooling == CHOSEN else 0
+    folds = _inner_folds(cases, config, run.target) if config.pooling == "chosen" else 0
     embedded = ready(cases, config, run.cache, Counter("encoding cases"))
-    losses = choose(cases, embedded, config, run, folds) if folds else {}
-    if config.pooling != CHOSEN:
-        choice = Choice(config.pooling, config.series)
-    else:
+    if config.pooling == "chosen":
+        losses = choose(cases, embedded, config, run, folds)
         choice = min(losses, key=losses.__getitem__)
+    else:
+        losses, choice = {}, Choice(config.pooling, config.series)
     truth = np.array([run.classes.index(c) for c in cases.classes(run.target)])
     reader = learn(embedded, truth, choice, config, run.seed, run.folder / "final")
     counts = np.bincount(truth, minlength=len(run.classes))
@@ -354,8 +350,8 @@ class Model:
             save_file(tensors, unfinished)
         card = {
             "method": "volume-embedding", "version": VERSION, "target": self.target, "classes": self.classes,
-            "config": asdict(self.config), "reader": about, "prior": self.prior, "encoder": self.encoder, "tried": self.tried,
-            "sha256": file_hash(weights),
+            "config": asdict(self.config), "reader": about, "prior": self.prior, "encoder": self.encoder,
+            "tried": self.tried, "sha256": file_hash(weights),
         }  # fmt: skip
         write_json(folder / "card.json", card)
 

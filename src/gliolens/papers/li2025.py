@@ -1,7 +1,7 @@
 """Li and McMillan, Leveraging Volume Embeddings for Glioma Classification: its Table 1 and Figure 1, on any cohort.
 
 The paper fits 45 configurations (three poolings, 15 sets of four series) on 276 patients, scores them on 93 others, and
-reports the best of each size. That is repeated here, and it is said what choosing on the test set was worth; then pooling
+reports the best of each size. That is repeated here, and what choosing on the test set was worth is said; then pooling
 and series are chosen honestly, on inner folds of training patients, by the `sound` preset with the same encoder.
 """
 
@@ -23,13 +23,13 @@ from gliolens.about import software
 from gliolens.bench import bench
 from gliolens.case import Case, CaseRow
 from gliolens.cohorts.splits import Fold, holdout, write_split
-from gliolens.embedding import POOLINGS, Pooling, joined, pictures_of, pooled, pools_of
+from gliolens.embedding import POOLINGS, Pooling, pictures_of, pooled, pools_of
 from gliolens.io.store import write_json, write_text
 from gliolens.io.tables import read_cohort
 from gliolens.labels import SERIES_TITLES
 from gliolens.loader import Arrays
 from gliolens.method import changed
-from gliolens.methods.volume_embedding import Config, choices, pooled_reader, ready
+from gliolens.methods.volume_embedding import Config, choices, pooled_reader, ready, vectors_for
 from gliolens.progress import Counter, say
 from gliolens.protocol import Entrant, common_series, controls, read_answers, usable_cases
 from gliolens.report.paper_page import Section, write_paper_report
@@ -105,7 +105,7 @@ def table1(
     train, test = sides
     tried, start = choices(config.series), time.perf_counter()
     pools = pools_of(embedded, config.series)
-    x = [joined(pools, c.series, c.pooling) for c in tried]
+    x = [vectors_for(c, pools) for c in tried]
     fitted = Parallel(n_jobs=-1)(
         delayed(pooled_reader)(v[train], truth[train], c, config, seed) for c, v in zip(tried, x, strict=True)
     )
@@ -257,7 +257,9 @@ def _write(done: Reproduced, figure: bytes, paper: Config, trained: int, target:
 
 def _table_section(done: Reproduced, trained: int, target: str) -> Section:
     table = done.table1.rows.sort_values(["pooling", "size"], key=_in_order, kind="stable")
-    best, rows, bold = set(best_of_each_size(table).index), [], []
+    best = set(best_of_each_size(table).index)
+    rows: list[list[object]] = []
+    bold: list[tuple[int, int]] = []
     for place, row in zip(table.index, table.to_dict("records"), strict=True):
         told = _published(row["pooling"], row["size"]) if place in best and target == "grade" else ("", "")
         bold += [(len(rows), column) for column in range(len(SCORES) + 1) if place in best]
