@@ -70,8 +70,7 @@ def peak_mb():
 
 def real_patients(data):
     """The patients of TCGA-LGG; FLAIR stands for the T2 they lack, so that there are 45 configurations."""
-    rows = read_cohort(data / "cohort.csv") if (data / "cohort.csv").is_file() else index(data)
-    usable = [row for row in rows if {"t1", "t1ce", "flair"} <= set(row.files)]
+    usable = [row for row in index(data) if {"t1", "t1ce", "flair"} <= set(row.files)]
     return [replace(row, files={**row.files, "t2": row.files["flair"]}) for row in usable]
 
 

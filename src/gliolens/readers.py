@@ -242,9 +242,9 @@ def series_influence(
     reader: Reader, embedded: Arrays, usual: Mapping[str, np.ndarray], k: int
 ) -> dict[str, float]:
     """How much the log odds of class k fall when the pooled vector of a series is the one usual in training (dim,)."""
-    told = log_odds(reader([embedded])[0, k])
+    told = log_odds(reader([embedded])[:, k])[0]
     plain = {s: {**embedded, s: np.broadcast_to(usual[s], embedded[s].shape)} for s in reader.series}
-    return {s: float(told - log_odds(reader([plain[s]])[0, k])) for s in reader.series}
+    return {s: float(told - log_odds(reader([plain[s]])[:, k])[0]) for s in reader.series}
 
 
 def log_odds(p: np.ndarray) -> np.ndarray:
