@@ -9,7 +9,6 @@ import inspect
 import os
 import sys
 import time
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,11 +19,11 @@ sys.path.insert(0, str(Path(__file__).parent))
 import lightning as L  # noqa: N812
 import numpy as np
 import torch
-from outline import DRAWN_BY, SIMULATOR, draw_patient, take_up
+from outline import DRAWN_BY, SIMULATOR, Fresh, draw_patient, take_up
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset
 
 from gliolens.about import software
 from gliolens.cohorts.phantom.anatomy import head_grid
@@ -42,7 +41,6 @@ from gliolens.progress import say
 SPACING_MM = 2.0
 SLICES = 96
 """Of a patient, drawn from all slices of all series."""
-STEPS_PER_EPOCH = 25
 PATIENTS_AT_ONCE = 2
 PEAK = 1e-3
 FIELDS = 8
@@ -58,7 +56,7 @@ class Slices(Dataset[dict[str, Tensor]]):
         self.seed, self.device, self.grid = seed, device, head_grid(SPACING_MM)
 
     def __len__(self) -> int:
-        return STEPS_PER_EPOCH * PATIENTS_AT_ONCE
+        return len(Fresh())
 
     def __getitem__(self, number: int) -> dict[str, Tensor]:
         rng = np.random.default_rng([self.seed, number, 79])
@@ -125,22 +123,6 @@ def _signs(findings: Findings | None, n: int) -> dict[str, Tensor]:
         "sizes": torch.tensor(sizes, dtype=torch.float32),
     }
     return {name: value.expand(n, *value.shape) for name, value in one.items()}
-
-
-class Fresh(Sampler[int]):
-    """New patients in every epoch, the same ones after a restart. Lightning tells it the epoch."""
-
-    def __init__(self) -> None:
-        self.epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        self.epoch = epoch
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(range(self.epoch * len(self), (self.epoch + 1) * len(self)))
-
-    def __len__(self) -> int:
-        return STEPS_PER_EPOCH * PATIENTS_AT_ONCE
 
 
 class Task(L.LightningModule):
@@ -211,7 +193,7 @@ def settings(args: argparse.Namespace) -> dict[str, Any]:
         *(SIMULATOR / f"{n}.py" for n in DRAWN_BY),
     ]
     hashes = [*map(file_hash, code), content_hash(inspect.getsource(SliceEncoder))]
-    patients = args.epochs * STEPS_PER_EPOCH * PATIENTS_AT_ONCE
+    patients = args.epochs * len(Fresh())
     return {"patients": patients, "seed": args.seed, "spacing_mm": SPACING_MM, "code": content_hash(hashes)}
 
 
@@ -251,7 +233,7 @@ def main() -> None:
         return
     take_up(args.work, settings(args))
     torch.manual_seed(args.seed)
-    task = Task(args.epochs * STEPS_PER_EPOCH)
+    task = Task(args.epochs * len(Fresh()) // PATIENTS_AT_ONCE)
     batches = DataLoader(
         Slices(args.seed, "cuda" if gpu else "cpu"), batch_size=PATIENTS_AT_ONCE, sampler=Fresh(),
         num_workers=args.workers, prefetch_factor=2 if args.workers else None, persistent_workers=bool(args.workers),
