@@ -80,7 +80,9 @@ class Drawn:
         if "t1ce" in self.missing and self.found:
             said.append("Enhancing tumour and core are guesses: contrast shows in T1 with contrast alone.")
         if "whole" in self.guesses and self.found:
-            said.append("The whole tumour is a guess: how far it reaches shows in FLAIR and T2 alone.")
+            said.append(
+                "Whether there is a tumour, and how far it reaches, is a guess: both show in FLAIR and T2 alone."
+            )
         return said
 
     @property

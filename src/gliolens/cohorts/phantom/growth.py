@@ -243,10 +243,10 @@ def _ramp(field: Tensor, voxels: Tensor, width_voxels: Tensor | float) -> Tensor
     """A soft mask of as many voxels as asked for: those of the highest values."""
     level = _level(field, voxels)
     near = torch.exp(-(((field - level) / 0.15) ** 2))
-    slopes = torch.stack([_slope(field, axis) ** 2 for axis in (2, 3, 4)]).sum(dim=0)
-    steep = ((near * torch.sqrt(slopes + 1e-12)).sum(dim=(1, 2, 3, 4), keepdim=True)) / (
-        near.sum(dim=(1, 2, 3, 4), keepdim=True) + 1e-6
-    )
+    slopes = [_slope(field, axis).square_() for axis in (2, 3, 4)]
+    steep = (
+        (near * torch.sqrt(slopes[0] + slopes[1] + slopes[2] + 1e-12)).sum(dim=(1, 2, 3, 4), keepdim=True)
+    ) / (near.sum(dim=(1, 2, 3, 4), keepdim=True) + 1e-6)
     return (0.5 + (field - level) / (steep * width_voxels + 1e-6)).clamp(0.0, 1.0)
 
 

@@ -74,10 +74,15 @@ def _turn(shares: Tensor, old: str, new: str, part: Tensor) -> None:
     shares[:, _AT[new]] += moved
 
 
-def _paint(shares: Tensor, name: str, part: Tensor) -> None:
-    """A part (b, 1, D, H, W) of every voxel is this tissue, whatever it was."""
-    shares *= 1.0 - part
-    shares[:, _AT[name]] += part[:, 0]
+def _paint(shares: Tensor, *layers: tuple[str, Tensor]) -> None:
+    """Parts (b, 1, D, H, W) of every voxel are these tissues, whatever they were; each layer lies over those before."""
+    through, seen = torch.ones_like(layers[0][1]), []
+    for name, part in reversed(layers):
+        seen.append((name, through * part))
+        through = through * (1.0 - part)
+    shares *= through  # once for all layers: this is a tenth of the time of a case
+    for name, part in seen:
+        shares[:, _AT[name]] += part[:, 0]
 
 
 def _age(shares: Tensor, anatomy: Anatomy, chance: Chance) -> None:
@@ -126,22 +131,25 @@ def _clothe(shares: Tensor, anatomy: Anatomy, folded: Tensor, skull: Tensor, cha
     bone_mm = chance.uniform(4.0, 8.0, 1, 1, 1, 1) * (1 + 0.25 * noise[:, 0:1])
     scalp_mm = chance.uniform(3.0, 8.0, 1, 1, 1, 1) + 22.0 * low
     out = -depth
-    _paint(shares, "fluid", torch.sigmoid(out / 0.5))
-    _paint(shares, "dura", torch.sigmoid((out - 1.0) / 0.5))
-    _paint(shares, "bone", torch.sigmoid((out - 2.5) / 0.6))
     marrow = torch.exp(-(((out - 2.5 - bone_mm / 2) / (0.2 * bone_mm)) ** 2))
-    _paint(shares, "fat", 0.7 * marrow * torch.sigmoid((out - 2.5) / 0.6))
     beyond = torch.sigmoid((out - 2.5 - bone_mm) / 0.7)
-    _paint(shares, "fat", beyond)
-    _paint(shares, "muscle", beyond * torch.sigmoid((noise[:, 1:2] + 1.5 * low - 0.6) / 0.3))
-    _paint(shares, "fluid", _ball(folded, _EYE_MM, (13.0, 13.0, 13.0)) * (out > 1.0))
-    _paint(shares, "air", torch.sigmoid((out - 2.5 - bone_mm - scalp_mm) / 0.6))
     sinus = (
         torch.sigmoid((noise[:, 0:1] + noise[:, 1:2] - 1.6) / 0.2)
         * low
         * torch.sigmoid((folded[:, 1:2] - 20.0) / 4)
     )
-    _paint(shares, "air", sinus * (out > 3.0) * skull)
+    _paint(
+        shares,
+        ("fluid", torch.sigmoid(out / 0.5)),
+        ("dura", torch.sigmoid((out - 1.0) / 0.5)),
+        ("bone", torch.sigmoid((out - 2.5) / 0.6)),
+        ("fat", 0.7 * marrow * torch.sigmoid((out - 2.5) / 0.6)),
+        ("fat", beyond),
+        ("muscle", beyond * torch.sigmoid((noise[:, 1:2] + 1.5 * low - 0.6) / 0.3)),
+        ("fluid", _ball(folded, _EYE_MM, (13.0, 13.0, 13.0)) * (out > 1.0)),
+        ("air", torch.sigmoid((out - 2.5 - bone_mm - scalp_mm) / 0.6)),
+        ("air", sinus * (out > 3.0) * skull),
+    )
 
 
 def _paint_tumour(
@@ -154,15 +162,18 @@ def _paint_tumour(
     noise = chance.field(6.0, 3)
     thin = chance.uniform(0.4, 1.0, 1, 1, 1, 1)
     dense = thin + (1.05 - thin) * tumour.density + 0.10 * noise[:, 0:1]
-    _paint(shares, "oedema", tumour.swelling * dense.clamp(0.4, 1.0))
-    _paint(shares, "solid", tumour.core * (0.93 + 0.1 * noise[:, 1:2]).clamp(0.6, 1.0))
-    _paint(shares, "necrosis", tumour.necrosis)
     cysts = torch.sigmoid((noise[:, 2:3] - 0.7) / 0.15) * share("cystic")
-    _paint(shares, "necrosis", cysts * tumour.core * (1.0 - tumour.enhancing))
-    _paint(shares, "enhancing", tumour.enhancing)
     bleeds = torch.sigmoid((noise[:, 0:1] - 1.1) / 0.2) * share("bleeding") * tumour.core
     fresh = chance.happens(0.6, 1, 1, 1, 1)
-    _paint(shares, "fresh blood", 0.8 * bleeds * fresh)
-    _paint(shares, "old blood", 0.8 * bleeds * (1.0 - fresh))
     specks = torch.sigmoid((noise[:, 1:2] - 1.2) / 0.15) * share("calcified") * tumour.core
-    _paint(shares, "calcium", 0.85 * specks)
+    _paint(
+        shares,
+        ("oedema", tumour.swelling * dense.clamp(0.4, 1.0)),
+        ("solid", tumour.core * (0.93 + 0.1 * noise[:, 1:2]).clamp(0.6, 1.0)),
+        ("necrosis", tumour.necrosis),
+        ("necrosis", cysts * tumour.core * (1.0 - tumour.enhancing)),
+        ("enhancing", tumour.enhancing),
+        ("fresh blood", 0.8 * bleeds * fresh),
+        ("old blood", 0.8 * bleeds * (1.0 - fresh)),
+        ("calcium", 0.85 * specks),
+    )
