@@ -141,7 +141,10 @@ class Task(L.LightningModule):
         }
         self.asks = nn.ModuleDict({name: nn.Linear(self.net.dim, n) for name, n in asked.items()})
         self.register_buffer("seconds", torch.zeros(()))
-        self.since, self.seen = 0.0, torch.zeros(2)
+        self.since, self.seen = (
+            0.0,
+            torch.zeros(3),
+        )  # slices, of which the series was told, and the sum of losses
 
     def training_step(self, batch: dict[str, Tensor], index: int) -> Tensor:
         told = {name: value.flatten(0, 1) for name, value in batch.items()}
@@ -155,7 +158,8 @@ class Task(L.LightningModule):
         if ill.any():
             loss = loss + self._about_tumour(answers, told, ill)
         right = (answers["series"].argmax(dim=1) == told["series"]).sum()
-        self.seen += torch.stack([right.cpu(), torch.tensor(len(vectors))])
+        n = len(vectors)
+        self.seen += torch.tensor([n, float(right), n * float(loss)])
         return loss
 
     def _about_tumour(self, answers: dict[str, Tensor], told: dict[str, Tensor], ill: Tensor) -> Tensor:
@@ -172,9 +176,9 @@ class Task(L.LightningModule):
         took = time.monotonic() - self.since
         self.seconds += took
         left = took / 60 * (self.trainer.max_epochs - self.current_epoch - 1)
-        loss = float(self.trainer.callback_metrics.get("loss", float("nan")))
+        n, right, loss = self.seen.tolist()
         say(
-            f"epoch {self.current_epoch + 1}: series told right {self.seen[0] / self.seen[1]:.2f}, loss {loss:.3f}; "
+            f"epoch {self.current_epoch + 1}: series told right {right / n:.2f}, loss {loss / n:.3f}; "
             f"{float(self.seconds) / 60:.0f} min so far, about {left:.0f} to go"
         )
         self.seen.zero_()
