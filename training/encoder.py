@@ -159,7 +159,7 @@ class Task(L.LightningModule):
             loss = loss + self._about_tumour(answers, told, ill)
         right = (answers["series"].argmax(dim=1) == told["series"]).sum()
         n = len(vectors)
-        self.seen += torch.tensor([n, float(right), n * float(loss)])
+        self.seen += torch.tensor([n, float(right), n * float(loss.detach())])
         return loss
 
     def _about_tumour(self, answers: dict[str, Tensor], told: dict[str, Tensor], ill: Tensor) -> Tensor:
