@@ -67,6 +67,14 @@ def test_the_same_seed_gives_the_same_answer(name, cases, tmp_path):
     assert first == pytest.approx(second, abs=1e-6)
 
 
+def test_settings_of_another_name_or_kind_are_refused():
+    plain = shape_resnet.Config()
+    assert changed(plain, {"rate": 1, "series": ["t1"]}).series == ("t1",)
+    for wrong in ({"epoch": 3}, {"epochs": "many"}, {"epochs": True}, {"choose_epochs": 1}, {"series": "t1"}):
+        with pytest.raises(ConfigError, match=next(iter(wrong))):
+            changed(plain, wrong)
+
+
 def test_one_training_step_of_shape_resnet_as_published():
     """ResNet-50 on 16 slices of 160 by 160 with four series: the recipe runs, and every weight moves."""
     paper = shape_resnet.Config.preset("paper")

@@ -104,6 +104,9 @@ def _entrants(
     series: Sequence[str],
     settings: Mapping[str, Mapping[str, Any]],
 ) -> list[Entrant]:
+    unasked = sorted(set(settings) - set(methods))
+    if unasked:
+        raise ConfigError(f"settings for {', '.join(unasked)}, which is not among {', '.join(methods)}")
     chosen = []
     for name in methods:
         if name != "controls":  # every control is always there

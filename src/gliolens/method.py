@@ -129,10 +129,17 @@ def changed(config: Any, settings: Mapping[str, Any]) -> Any:
     """A configuration with some settings changed, as read from JSON (lists become tuples).
 
     Raises:
-        ConfigError: a setting is not one of the configuration's.
+        ConfigError: a setting is not one of the configuration's, or of another kind.
     """
     names = {f.name for f in fields(config)}
     unknown = sorted(set(settings) - names)
     if unknown:
         raise ConfigError(f"unknown settings {', '.join(unknown)}; there are {', '.join(sorted(names))}")
+    for name, value in settings.items():
+        now = getattr(config, name)
+        kinds = (
+            (int, float) if isinstance(now, float) else (list, tuple) if isinstance(now, tuple) else type(now)
+        )
+        if not (now is None or isinstance(value, kinds)) or isinstance(value, bool) != isinstance(now, bool):
+            raise ConfigError(f"the setting {name} is {value!r}; expected something like {now!r}")
     return replace(config, **{k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()})

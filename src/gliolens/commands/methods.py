@@ -1,6 +1,8 @@
 """`gliolens train`, `evaluate`, `bench` and `predict`: the flags of each verb. The modules named so do the work."""
 
 import argparse
+import json
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -118,6 +120,7 @@ def bench(
     folds: int = 5,
     split: Path | None = None,
     seed: int = 0,
+    set: tuple[str, ...] = (),
     json: bool = False,
 ) -> int:
     """Cross-validate methods and every control under one split.
@@ -133,15 +136,31 @@ def bench(
         folds: how many.
         split: a stored split instead.
         seed: of every random choice.
+        set: settings in place of the preset's, as METHOD.NAME=VALUE, e.g. volume-embedding.encoder=histogram.
         json: print JSON.
     """
     from gliolens.bench import bench
 
     done = bench(
         cohort, out, target=target, methods=methods, series=series, preset=preset, scale=scale, folds=folds,
-        split=split, seed=seed,
+        split=split, seed=seed, settings=_settings(set),
     )  # fmt: skip
     return _print_outcome(done, json)
+
+
+def _settings(given: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Settings by method, of `METHOD.NAME=VALUE`; a value is read as JSON where it is some, else as text."""
+    out: dict[str, dict[str, Any]] = {}
+    for words in given:
+        found = re.fullmatch(r"(?P<method>[^.=]+)\.(?P<name>[^.=]+)=(?P<value>.*)", words, re.DOTALL)
+        if found is None:
+            raise ConfigError(f"--set {words}: expected METHOD.NAME=VALUE, e.g. shape-resnet.epochs=4")
+        try:
+            value = json.loads(found["value"])
+        except json.JSONDecodeError:
+            value = found["value"]
+        out.setdefault(found["method"], {})[found["name"]] = value
+    return out
 
 
 def _print_outcome(done: Any, json: bool) -> int:
