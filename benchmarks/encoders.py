@@ -7,6 +7,8 @@ IDH and WHO grade of TCGA-LGG; the grade of simulated patients, beside their cei
 """
 
 import argparse
+import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 
 from gliolens.bench import bench
@@ -16,7 +18,9 @@ SIMULATED = 150
 
 
 def words(*given):
-    if gliolens([str(word) for word in given]):
+    with redirect_stdout(sys.stderr):
+        failed = gliolens([str(word) for word in given])
+    if failed:
         raise SystemExit(f"failed: {given}")
 
 
@@ -29,7 +33,7 @@ def cohorts(data, out):
         words("cohort", "phantom", "-n", SIMULATED, "-o", simulated, "--spacing-mm", 3, "--seed", 11)
     three, four = ("t1", "t1ce", "flair"), ("t1", "t1ce", "t2", "flair")
     yield real, "TCGA-LGG, IDH", "idh", three
-    yield real, "TCGA-LGG, WHO grade 2 or 3", "who_grade", three
+    yield real, "TCGA-LGG, WHO grade 2, 3 or 4", "who_grade", three
     yield simulated / "cohort.csv", "Simulated cohort, LGG or HGG", "grade", four
 
 
