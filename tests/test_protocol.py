@@ -122,10 +122,6 @@ def method(monkeypatch):
         fitted: ClassVar[list[int]] = []
 
         @staticmethod
-        def identity(config):
-            return str(Module.VERSION)
-
-        @staticmethod
         def fit(cases, config, run):
             Module.fitted.append(len(cases))
             return Fixed()

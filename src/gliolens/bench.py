@@ -60,8 +60,7 @@ def bench(
         series: series that every case must have and that every method sees; those that all cases share where empty.
         preset: `sound` or `paper`.
         scale: `paper`, or `demo` for minutes on two cores.
-        folds: of a patient-grouped stratified split.
-        split: a stored split instead.
+        folds, split: of a patient-grouped stratified split, or a stored split instead.
         seed: of every random choice.
         settings: of methods by name, in place of those of the preset.
 
@@ -78,17 +77,16 @@ def bench(
         "methods": {e.name: asdict(e.config) for e in entrants},
     }  # fmt: skip
     check_settings(out / "bench.json", asked)
-    cache = out / "cache"
     found = usable_cases(
-        rows, target=target, series=series, entrants=entrants, cache=cache, tick=Counter("checking cases")
-    )
+        rows, target=target, series=series, entrants=entrants, cache=out / "cache", tick=Counter("checking cases"),
+    )  # fmt: skip
     truth = read_truth(cohort, found.cases.rows, target)
     division = division_of(split, rows, found.cases, target) or kfold(
         found.cases.rows, target, folds=folds, seed=seed
     )
     write_split(out / "splits.json", division)
     answers = _compete_over_folds(
-        entrants, found.cases, division, Run(target, found.classes, out, cache, seed)
+        entrants, found.cases, division, Run(target, found.classes, out, out / "cache", seed)
     )
     answers, table = score_beside_ceilings(answers, truth, target, found.classes, seed=seed)
     write_results(out, answers, table, found.failures)

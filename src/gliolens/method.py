@@ -89,10 +89,6 @@ class Method(Protocol):
     VERSION: int
     """Raised whenever the same cases and settings would give another answer."""
 
-    def identity(self, config: Any) -> str:
-        """What decides an answer beside cases and settings: the version, and weights of others that it builds on."""
-        ...
-
     def ready(self, cases: Cases, config: Any, cache: Path, tick: Tick | None = None) -> Sequence[Arrays]:
         """What the method makes of each case before it learns or answers, kept in `cache`.
 
@@ -123,6 +119,15 @@ def find_method(name: str) -> Method:
     if name not in METHODS:
         raise ConfigError(f"no method is called {name!r}; there are {', '.join(METHODS)}")
     return cast(Method, import_module(METHODS[name]))
+
+
+def identity_of(method: Any, config: Any) -> str:
+    """What decides a method's answer beside cases and settings: its version.
+
+    A method that builds on weights of others has a function `identity(config)` that tells those too.
+    """
+    told = getattr(method, "identity", None)
+    return str(method.VERSION) if told is None else str(told(config))
 
 
 def changed(config: Any, settings: Mapping[str, Any]) -> Any:

@@ -23,7 +23,7 @@ from gliolens.errors import CaseError, CohortError, ConfigError
 from gliolens.io.store import content_hash, read_json, write_json, write_text
 from gliolens.labels import SERIES, TARGETS
 from gliolens.loader import Arrays, Cases, fingerprint, select
-from gliolens.method import Model, Run, find_method
+from gliolens.method import Model, Run, find_method, identity_of
 from gliolens.methods.controls import KINDS
 from gliolens.methods.controls import Config as Control
 from gliolens.progress import Tick, say
@@ -216,7 +216,7 @@ def _identity(entrant: Entrant, train: Cases, test: Cases, run: Run) -> str:
     """A hash of all that the answers depend on."""
     sides = [[(row.case, row.targets[run.target], row.age, row.sex, row.site, fingerprint(row)) for row in side.rows]
              for side in (train, test)]  # fmt: skip
-    made = [find_method(entrant.method).identity(entrant.config), asdict(entrant.config), train.series]
+    made = [identity_of(find_method(entrant.method), entrant.config), asdict(entrant.config), train.series]
     return content_hash([entrant.method, made, run.target, run.classes, run.seed, sides])
 
 

@@ -374,18 +374,11 @@ def test_without_weights_it_says_where_they_are(no_cache):
         assert part in str(told.value)
 
 
-def test_they_are_fetched_from_their_place_where_that_is_allowed(no_cache, file, monkeypatch, capsys):
-    asked = []
-
-    def fetch(*place):
-        assert FILE in capsys.readouterr().err
-        asked.append(place)
-        return str(file)
-
-    monkeypatch.setattr(huggingface_hub, "hf_hub_download", fetch)
-    monkeypatch.setattr(medimageinsight, "ImageTower", Narrow)
-    load("medimageinsight", None, offline=False)
-    assert asked == [("lion-ai/MedImageInsights", f"2024.09.27/vision_model/{FILE}")]
+def test_they_are_never_fetched_unasked(no_cache, monkeypatch):
+    """2.46 GB are the user's to download."""
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda *_: pytest.fail("a connection was opened"))
+    with pytest.raises(ConfigError, match=r"not at hand; get .*lion-ai/MedImageInsights \(2.46 GB"):
+        load("medimageinsight", None, offline=False)
 
 
 def test_a_folder_without_the_file_is_refused(tmp_path):

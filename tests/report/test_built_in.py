@@ -217,7 +217,7 @@ def test_regions_that_are_guesses_are_shown_as_such(page):
     blind = page(drawn=make_drawn(missing=("t2", "flair")))
     assert "Whole tumour (a guess)" in blind
     assert "Tumour core (a guess)" not in blind
-    assert "Whether there is a tumour, and how far it goes, is a guess" in blind
+    assert "Whether there is a tumour, and how far it reaches, is a guess" in blind
     assert "a guess" not in page(drawn=make_drawn(missing=("t1", "t2")))
 
 

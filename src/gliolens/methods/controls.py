@@ -210,12 +210,6 @@ def ready(cases: Cases, config: Config, cache: Path, tick: Tick | None = None) -
     return cases.prepared(measure, f"controls {VERSION}", cache, tick)
 
 
-def identity(config: Config) -> str:
-    """What decides an answer beside cases and settings: this version."""
-    del config
-    return str(VERSION)
-
-
 def _of_row(row: CaseRow) -> dict[str, float | str]:
     values = {"age": row.age, "sex": row.sex, "site": row.site}
     return {k: v for k, v in values.items() if v is not None}

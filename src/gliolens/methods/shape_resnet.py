@@ -167,12 +167,6 @@ def ready(cases: Cases, config: Config, cache: Path, tick: Tick | None = None) -
     )
 
 
-def identity(config: Config) -> str:
-    """What decides an answer beside cases and settings: this version."""
-    del config
-    return str(VERSION)
-
-
 # --- augmentation ----------------------------------------------------------------------------------------------
 
 

@@ -233,7 +233,12 @@ def test_strangeness_stretches_what_the_equations_do_not_hold():
 def test_painting_keeps_shares_whole():
     shares = torch.rand(1, len(TISSUES), 3, 3, 3)
     shares /= shares.sum(dim=1, keepdim=True)
-    tissues._paint(shares, "oedema", torch.rand(1, 1, 3, 3, 3))
+    parts = [("oedema", torch.rand(1, 1, 3, 3, 3)), ("solid", torch.rand(1, 1, 3, 3, 3))]
+    one_by_one = shares.clone()
+    for part in parts:
+        tissues._paint(one_by_one, part)
+    tissues._paint(shares, *parts)
+    assert torch.allclose(shares, one_by_one, atol=1e-6), "the last layer lies on top"
     tissues._turn(shares, "white", "vessel", torch.rand(1, 1, 3, 3, 3))
     assert torch.allclose(shares.sum(dim=1), torch.ones(()), atol=1e-5)
     assert float(shares.min()) >= 0.0
