@@ -11,6 +11,7 @@ import pandas as pd
 from gliolens.about import software
 from gliolens.cohorts.phantom.ceiling import ceiling_note, read_truth
 from gliolens.cohorts.splits import Split, kfold, write_split
+from gliolens.errors import ConfigError
 from gliolens.io.store import file_hash, write_json
 from gliolens.io.tables import read_cohort
 from gliolens.labels import TARGET_TITLES
@@ -85,9 +86,8 @@ def bench(
         found.cases.rows, target, folds=folds, seed=seed
     )
     write_split(out / "splits.json", division)
-    answers = _compete_over_folds(
-        entrants, found.cases, division, Run(target, found.classes, out, out / "cache", seed)
-    )
+    run = Run(target, found.classes, out, out / "cache", seed)
+    answers = _compete_over_folds(entrants, found.cases, division, run)
     answers, table = score_beside_ceilings(answers, truth, target, found.classes, seed=seed)
     write_results(out, answers, table, found.failures)
     write_json(out / "bench.json", {"settings": asked, "left_out": found.left_out, "software": software()})
