@@ -10,8 +10,10 @@ encoder of ResNet-50's size; 45 configurations of 55 real patients, from kept ve
 
 import argparse
 import resource
+import sys
 import tempfile
 import time
+from contextlib import redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 
@@ -68,19 +70,20 @@ def peak_mb():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def real_patients(data):
+def real_patients(data, folder):
     """The patients of TCGA-LGG; FLAIR stands for the T2 they lack, so that there are 45 configurations."""
-    usable = [row for row in index(data) if {"t1", "t1ce", "flair"} <= set(row.files)]
+    usable = [row for row in index(data, folder) if {"t1", "t1ce", "flair"} <= set(row.files)]
     return [replace(row, files={**row.files, "t2": row.files["flair"]}) for row in usable]
 
 
-def index(data):
-    with tempfile.TemporaryDirectory() as folder:
-        table = Path(folder) / "cohort.csv"
-        words = ["cohort", "index", str(data), "--labels", str(data / "clinical.csv"), "-o", str(table)]
-        if gliolens(words):
-            raise SystemExit(f"{data} could not be indexed")
-        return read_cohort(table)
+def index(data, folder):
+    table = folder / "cohort.csv"
+    words = ["cohort", "index", str(data), "--labels", str(data / "clinical.csv"), "-o", str(table)]
+    with redirect_stdout(sys.stderr):
+        failed = gliolens(words)
+    if failed:
+        raise SystemExit(f"{data} could not be indexed")
+    return read_cohort(table)
 
 
 def speed(case, encoder):
@@ -120,8 +123,9 @@ def main():
     args = parser.parse_args()
     case = read_case(read_case_folder(args.data / "case_hgg_brats2023")[0])
     speed(case, resnet50())
-    with tempfile.TemporaryDirectory() as cache:
-        configurations(memory(tuple(real_patients(args.data / "tcga_lgg")), Path(cache)))
+    with tempfile.TemporaryDirectory() as folder:
+        rows = real_patients(args.data / "tcga_lgg", Path(folder))
+        configurations(memory(tuple(rows), Path(folder)))
 
 
 if __name__ == "__main__":
