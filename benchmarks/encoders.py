@@ -14,7 +14,7 @@ from pathlib import Path
 from gliolens.bench import bench
 from gliolens.cli import main as gliolens
 
-SIMULATED = 150
+SIMULATED = 100
 
 
 def words(*given):

@@ -201,13 +201,15 @@ class _Patients(Dataset[tuple[Tensor, int]]):
     def __init__(
         self, embedded: Sequence[Arrays], series: Sequence[str], scaling: Scaling, truth: np.ndarray
     ) -> None:
-        self.embedded, self.series, self.scaling, self.truth = embedded, series, scaling, truth
+        # Read and scaled once: an epoch is over in less time than the files take.
+        self.vectors = [torch.from_numpy(scaling(by_series(e, series))) for e in embedded]
+        self.truth = truth
 
     def __len__(self) -> int:
-        return len(self.embedded)
+        return len(self.vectors)
 
     def __getitem__(self, i: int) -> tuple[Tensor, int]:
-        return torch.from_numpy(self.scaling(by_series(self.embedded[i], self.series))), int(self.truth[i])
+        return self.vectors[i], int(self.truth[i])
 
 
 def _padded(patients: Sequence[tuple[Tensor, int]]) -> tuple[Tensor, Tensor, Tensor]:
