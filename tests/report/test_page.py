@@ -416,6 +416,17 @@ def test_central_slice_has_most_tumour_and_the_strip_runs_across_it():
     assert [cut.index for cut in figures.strip_cuts(figures.scene(case, tumour))] == [4, 5]
 
 
+def test_of_equally_strong_voxels_one_in_the_middle_is_cut_through():
+    """A map of one number a slice is as strong at the edge of the image as in the head."""
+    heat = np.zeros((21, 31, 9), np.float32)
+    heat[..., 6] = -1.0
+    assert {cut.plane: cut.index for cut in figures.heat_cuts(heat)} == {
+        "axial": 6,
+        "coronal": 15,
+        "sagittal": 10,
+    }
+
+
 def test_heatmap_is_cut_at_its_strongest_voxel_and_signed_maps_are_centred():
     heat = np.zeros((6, 7, 8), np.float32)
     heat[1, 2, 3], heat[4, 4, 4] = -5, 2
