@@ -215,9 +215,13 @@ def heat_scale(heat: Image) -> tuple[Colormap, Normalize]:
 
 
 def heat_cuts(heat: Image) -> list[Cut]:
-    """Axial, coronal and sagittal slice through the heatmap's strongest voxel; of equals, one in their middle."""
-    strength = np.abs(heat)
-    strongest = np.argwhere(strength >= strength.max() * (1 - 1e-5))
+    """Axial, coronal and sagittal slice through the heatmap's strongest voxel; of equals, one in their middle.
+
+    Raises:
+        ConfigError: as `heat_scale`.
+    """
+    _, scale = heat_scale(heat)
+    strongest = np.argwhere(np.abs(heat) >= (scale.vmax or 0.0) * (1 - 1e-5))
     peak = strongest[np.abs(strongest - np.median(strongest, axis=0)).sum(axis=1).argmin()]
     return [Cut(plane, int(peak[axis])) for plane, axis in reversed(list(PLANES.items()))]
 
