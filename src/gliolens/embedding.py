@@ -114,7 +114,7 @@ def pictures_of(
 
 
 def encode(encoder: Encoder, pictures: Tensor) -> Tensor:
-    """Vectors (n, dim) of pictures (n, *space), a few at a time, so that memory does not grow with n."""
+    """Vectors (n, dim) of n pictures of any shape, a few at a time, so that memory does not grow with n."""
     return torch.cat([encoder.encode(part) for part in pictures.split(AT_ONCE)])
 
 
