@@ -65,7 +65,7 @@ $(ORACLE): $(READY)
 # Real data on which the answers are fitted and the outline is measured (docs/answers.md, docs/outline.md).
 DATA ?= ../shared/data
 
-weights: setup ## make the built-in weights anew and measure them: an hour or so; goes on where it stopped
+weights: setup ## make the built-in weights anew and measure them: an hour and a half on two cores; goes on where it stopped
 	mkdir -p build docs/tables docs/pictures
 	$(BIN)/python training/answers.py --tables $(DATA)/tables -o src/gliolens/weights/answers.json
 	$(BIN)/python training/outline.py -o src/gliolens/weights/outline

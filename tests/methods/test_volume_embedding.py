@@ -31,6 +31,21 @@ def run(tmp_path, tmp_path_factory):
     return Run("grade", ("LGG", "HGG"), tmp_path / "run", tmp_path_factory.getbasetemp() / "embeddings")
 
 
+@pytest.fixture
+def swap_encoder(monkeypatch):
+    """Puts other weights in the place of the random encoder's."""
+
+    def swap():
+        other = method.find_encoder("random")
+        with torch.no_grad():
+            next(other.net.parameters()).add_(1.0)
+        monkeypatch.setattr(method, "find_encoder", lambda *_, **__: other)
+        method._encoder.cache_clear()
+
+    yield swap
+    method._encoder.cache_clear()
+
+
 QUICK = Config(encoder="histogram", folds=2)
 
 
@@ -115,18 +130,13 @@ def test_the_map_lies_on_the_slices_and_tells_the_largest_influence_as_one(cases
     assert len(np.unique(maps["grade"].voxels)) > 3
 
 
-def test_another_encoder_than_it_was_trained_with_is_refused(cases, run, tmp_path, monkeypatch):
+def test_another_encoder_than_it_was_trained_with_is_refused(cases, run, tmp_path, swap_encoder):
     model = method.fit(cases, replace(QUICK, encoder="random", pooling="max"), run)
     model.save(tmp_path)
     again = method.load(tmp_path)
-    other = method.find_encoder("random")
-    with torch.no_grad():
-        next(other.net.parameters()).add_(1.0)
-    monkeypatch.setattr(method, "find_encoder", lambda *_, **__: other)
-    method._encoder.cache_clear()
+    swap_encoder()
     with pytest.raises(ModelError, match="not the one"):
         again.predict(cases[0])
-    method._encoder.cache_clear()
 
 
 def test_a_changed_file_of_weights_is_refused(cases, run, tmp_path):
@@ -142,16 +152,11 @@ def test_weights_are_named_from_the_root_so_that_a_model_works_from_any_folder(t
     assert changed(Config(), {"weights": "w.pt"}).weights == str(tmp_path / "w.pt")
 
 
-def test_other_weights_of_the_same_name_are_another_identity(monkeypatch):
+def test_other_weights_of_the_same_name_are_another_identity(swap_encoder):
     config = replace(QUICK, encoder="random")
     first = method.identity(config)
-    other = method.find_encoder("random")
-    with torch.no_grad():
-        next(other.net.parameters()).add_(1.0)
-    monkeypatch.setattr(method, "find_encoder", lambda *_, **__: other)
-    method._encoder.cache_clear()
+    swap_encoder()
     assert method.identity(config) != first
-    method._encoder.cache_clear()
 
 
 def test_an_answer_sees_no_series_that_the_training_did_not(cases, run):
