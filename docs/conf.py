@@ -5,6 +5,8 @@ from importlib.metadata import version as installed
 
 from sphinx.application import Sphinx
 
+from gliolens.fidelity import fidelity_of
+
 project = "GlioLens"
 author = "The GlioLens authors"
 copyright = "2026, the GlioLens authors"
@@ -57,5 +59,20 @@ def to_restructured_text(
     lines[:] = "\n\n".join(paragraphs).split("\n")
 
 
+def with_fidelity(app: Sphinx, page: str, content: list[str]) -> None:
+    """Put the list of a method's differences from its source where a page asks for it."""
+
+    def table(found: re.Match[str]) -> str:
+        told = fidelity_of(found["method"])
+        if told is None:
+            raise ValueError(f"{page}: no list of differences for {found['method']}")
+        rows = [(d.item, d.source_says, d.paper, d.sound, d.demo or "", d.why) for d in told.items]
+        named = ("item", "source", "`paper`", "`sound`", "`--scale demo`", "why")
+        return "\n".join("| " + " | ".join(row) + " |" for row in (named, ["---"] * len(named), *rows))
+
+    content[0] = re.sub(r"<!-- fidelity: (?P<method>\S+) -->", table, content[0])
+
+
 def setup(app: Sphinx) -> None:
+    app.connect("source-read", with_fidelity)
     app.connect("autodoc-process-docstring", to_restructured_text, priority=100)

@@ -12,6 +12,7 @@ from gliolens.about import software
 from gliolens.cohorts.phantom.ceiling import ceiling_note, read_truth
 from gliolens.cohorts.splits import Split, kfold, write_split
 from gliolens.errors import ConfigError
+from gliolens.fidelity import write_fidelity
 from gliolens.io.store import file_hash, write_json
 from gliolens.io.tables import read_cohort
 from gliolens.labels import TARGET_TITLES
@@ -90,6 +91,8 @@ def bench(
     answers = _compete_over_folds(entrants, found.cases, division, run)
     answers, table = score_beside_ceilings(answers, truth, target, found.classes, seed=seed)
     write_results(out, answers, table, found.failures)
+    for entrant in entrants:
+        write_fidelity(out / entrant.folder, entrant.method, entrant.config)
     write_json(out / "bench.json", {"settings": asked, "left_out": found.left_out, "software": software()})
     _write_page(out, table, asked, found.left_out, found.cases.only(set(answers["case"])))
     return Outcome(out, table, found.failures)

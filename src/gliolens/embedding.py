@@ -32,7 +32,8 @@ LEAST_SHARE: Final = 0.01
 """Slices whose brain covers less of the frame are left out."""
 PERCENTILES: Final = (1.0, 99.0)
 """Of the brain's intensities, which become black and white; per volume, not per slice."""
-AT_ONCE: Final = 32
+AT_ONCE: Final[Mapping[str, int]] = {"cpu": 16, "cuda": 32}
+"""Pictures that are shown at once; on a processor more are slower, for they fall out of its cache."""
 
 
 def embed(cases: Cases, encoder: Encoder, cache: Path, tick: Tick | None = None) -> list[Arrays]:
@@ -115,7 +116,7 @@ def pictures_of(
 
 def encode(encoder: Encoder, pictures: Tensor) -> Tensor:
     """Vectors (n, dim) of n pictures of any shape, a few at a time, so that memory does not grow with n."""
-    return torch.cat([encoder.encode(part) for part in pictures.split(AT_ONCE)])
+    return torch.cat([encoder.encode(part) for part in pictures.split(AT_ONCE[encoder.device.type])])
 
 
 def _slices(case: Case, name: str, brain: Mask, frames: list[Grid]) -> Tensor:

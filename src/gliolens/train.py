@@ -13,6 +13,7 @@ from gliolens.case import CaseRow
 from gliolens.cohorts.phantom.ceiling import ceiling_note, read_truth
 from gliolens.cohorts.splits import Split, holdout, read_split, write_split
 from gliolens.errors import CohortError, ModelError
+from gliolens.fidelity import write_fidelity
 from gliolens.io.store import file_hash, read_json, write_json, write_text
 from gliolens.io.tables import read_cohort
 from gliolens.loader import Cases
@@ -63,8 +64,8 @@ def train(
     Args:
         method: name from `method.METHODS`.
         cohort: the cohort table.
-        out: the run folder: `run.json`, `splits.json`, `model/`, `controls/`, `predictions.csv`, `metrics.json`,
-            `figures/`.
+        out: the run folder: `run.json`, `fidelity.json`, `splits.json`, `model/`, `controls/`, `predictions.csv`,
+            `metrics.json`, `figures/`.
         target: what to tell, from `labels.TARGETS`.
         config: the method's settings.
         split: a stored split; a quarter of the patients is held out where not given.
@@ -95,6 +96,7 @@ def train(
     answers = _compete_once(entrants, found.cases, division, Run(target, found.classes, out, cache, seed))
     answers, table = score_beside_ceilings(answers, truth, target, found.classes, seed=seed)
     describe_run(out, settings, cohort, found.cases.only(division.folds[0].train), found.classes)
+    write_fidelity(out, method, config)
     write_results(out, answers, table, found.failures)
     return Outcome(out, table, found.failures)
 

@@ -80,12 +80,16 @@ class Encoder:
             told.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
         return told.hexdigest()
 
+    @property
+    def device(self) -> torch.device:
+        """Where the network lies."""
+        return next(chain(self.net.parameters(), self.net.buffers())).device
+
     @torch.inference_mode()
     def encode(self, pictures: Float[Tensor, "n *space"]) -> Float[Tensor, "n dim"]:
         """Vectors of grey pictures between 0 and 1, of any size: slices `(n, h, w)`, or volumes `(n, d, h, w)`."""
-        device = next(chain(self.net.parameters(), self.net.buffers())).device
-        seen = self._seen(pictures.to(device))
-        with torch.autocast(device.type, torch.bfloat16, enabled=has_bfloat16()):
+        seen = self._seen(pictures.to(self.device))
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=has_bfloat16()):
             vectors = self.net(seen)
         vectors = vectors.float().cpu()
         return F.normalize(vectors, dim=-1) if self.unit else vectors
