@@ -1,10 +1,7 @@
-"""Train the built-in slice encoder on simulated patients alone, to tell what tissue and tumour a patient's slices hold.
+"""Train the built-in slice encoder on simulated patients alone, to tell what tissue and tumour a slice holds.
 
-The network sees one slice of one series at a time and is not told which. From its maps follows what lies in each of
-8 x 8 fields; from the vector of a slice, which series it is and how much of each tissue it holds; and from the pooled
-vectors of a patient, mean and maximum, of one series and of four, what the tumour is like. Everything but the maps is
-asked by linear layers, so that a small linear classifier finds it later. It is never told a grade or a genotype. No
-patient is seen twice. A stopped training goes on from its checkpoint.
+One series at a time, and not told which: from a slice the network answers which series it is, what lies in each of its
+8 x 8 fields, and what the tumour is like. No patient is seen twice. A stopped training goes on from its checkpoint.
 """
 
 import argparse
@@ -42,26 +39,14 @@ from gliolens.nn.slice_encoder import SliceEncoder
 from gliolens.progress import say
 
 SPACING_MM = 2.0
-HEIGHTS = 10
-"""Slices of each series of a patient, spread over the head."""
-PATIENTS_AT_ONCE = 5
+SLICES = 96
+"""Of a patient, drawn from all slices of all series."""
+PATIENTS_AT_ONCE = 2
 PEAK = 1e-3
 FIELDS = 8
-TISSUES = 5
-"""Air, head without tumour, and the three parts of a tumour."""
-MEANS = (0.75, 0.24, 0.003, 0.01, 0.003)
-SPREADS = (0.1, 0.1, 0.01, 0.03, 0.01)
-"""Of the share of a slice that each of these takes; brings them to one scale."""
 SIGNS = ("cortical", "mismatch", "calcified", "cystic", "bleeding")
 SIZES = ("volume_ml", "core_share", "necrosis", "front_mm")
 """Told as logarithms of volume and front, and as shares; each brought to a spread of about 1."""
-ASKED = {
-    "enhancement": len(ENHANCEMENTS),
-    "lobe": len(LOBES),
-    "signs": len(SIGNS),
-    "sizes": len(SIZES),
-    "ill": 1,
-}
 
 
 class Slices(Dataset[dict[str, Tensor]]):
@@ -83,26 +68,26 @@ class Slices(Dataset[dict[str, Tensor]]):
             strange=[float(np.exp(rng.uniform(0.0, 1.1)))],
             device=self.device,
         )
-        return {**_slices(scans, rng), **_signs(patient.findings)}
+        return {**_slices(scans, rng), **_signs(patient.findings, SLICES)}
 
 
 def _slices(scans: Scans, rng: np.random.Generator) -> dict[str, Tensor]:
-    """Slices (4, n, p, p) of the four series at the same heights, and what lies in them (n, tissues, f, f)."""
+    """Slices (n, 1, p, p) of all series in any order, which series each is, and what lies in it (n, fields, f, f)."""
     kept, labels = scans.kept[0], scans.labels[0]
-    heights = _heights(kept, rng)
+    covered = kept.sum(dim=(0, 1)) * SPACING_MM**2 >= LEAST_SHARE * FRAME_MM**2
+    heights = torch.from_numpy(rng.choice(torch.nonzero(covered)[:, 0].cpu().numpy(), SLICES)).to(kept.device)
+    which = torch.from_numpy(rng.integers(0, len(SERIES), SLICES)).to(kept.device)
     grey = torch.stack([_grey(scans.series[0, i], kept, rng) for i in range(len(SERIES))])
+    image = grey[which, :, :, heights]
     content = torch.stack([~kept, kept & (labels == 0), *(labels == k for k in (1, 2, 3))]).float()
-    image, fields = (_framed(x[..., heights].permute(3, 0, 1, 2)) for x in (grey, content))
+    fields = content[:, :, :, heights].permute(3, 0, 1, 2)
+    image, fields = _framed(image[:, None]), _framed(fields)
     fields[:, 0] = 1.0 - fields[:, 1:].sum(dim=1)  # around the head is air too
-    image = F.interpolate(image, (PIXELS, PIXELS), mode="bicubic", antialias=True).clamp(0.0, 1.0)
-    return {"image": image.transpose(0, 1), "fields": F.interpolate(fields, (FIELDS, FIELDS), mode="area")}
-
-
-def _heights(kept: Tensor, rng: np.random.Generator) -> Tensor:
-    """One height from each of `HEIGHTS` equal parts of the head."""
-    covered = torch.nonzero(kept.sum(dim=(0, 1)) * SPACING_MM**2 >= LEAST_SHARE * FRAME_MM**2)[:, 0]
-    parts = (np.arange(HEIGHTS) + rng.random(HEIGHTS)) / HEIGHTS
-    return covered[torch.from_numpy((parts * len(covered)).astype(int)).to(kept.device)]
+    return {
+        "image": F.interpolate(image, (PIXELS, PIXELS), mode="bicubic", antialias=True).clamp(0.0, 1.0),
+        "series": which,
+        "fields": F.interpolate(fields, (FIELDS, FIELDS), mode="area"),
+    }
 
 
 def _grey(series: Tensor, kept: Tensor, rng: np.random.Generator) -> Tensor:
@@ -120,8 +105,9 @@ def _framed(image: Tensor) -> Tensor:
     return F.pad(image, (low, edge - h - low, left, edge - d - left)).mT.flip(2, 3)
 
 
-def _signs(findings: Findings | None) -> dict[str, Tensor]:
-    """What the tumour is like."""
+def _signs(findings: Findings | None, n: int) -> dict[str, Tensor]:
+    """What the tumour is like, the same for every slice of a patient."""
+    known = findings is not None
     f = findings or Findings(4.0, 0.5, "none", 0.0, 2.0, "frontal", *[False] * 5, 1)
     sizes = [
         np.log(f.volume_ml / 60.0),
@@ -129,23 +115,14 @@ def _signs(findings: Findings | None) -> dict[str, Tensor]:
         4.0 * f.necrosis - 1.0,
         2.0 * np.log(f.front_mm / 2.2),
     ]
-    return {
-        "ill": torch.tensor(findings is not None),
+    one = {
+        "known": torch.tensor(known),
         "enhancement": torch.tensor(ENHANCEMENTS.index(f.enhancement)),
         "lobe": torch.tensor(LOBES.index(f.lobe)),
         "signs": torch.tensor([float(getattr(f, s)) for s in SIGNS]),
         "sizes": torch.tensor(sizes, dtype=torch.float32),
     }
-
-
-class Asks(nn.ModuleDict):
-    """What is asked of a vector, each by a linear layer."""
-
-    def __init__(self, dim: int, asked: dict[str, int]) -> None:
-        super().__init__({name: nn.Linear(dim, n) for name, n in asked.items()})
-
-    def forward(self, vectors: Tensor) -> dict[str, Tensor]:
-        return {name: ask(vectors).float() for name, ask in self.items()}
+    return {name: value.expand(n, *value.shape) for name, value in one.items()}
 
 
 class Task(L.LightningModule):
@@ -154,47 +131,43 @@ class Task(L.LightningModule):
     def __init__(self, steps: int) -> None:
         super().__init__()
         self.steps, self.net = steps, SliceEncoder()
-        self.content = nn.Conv2d(256, TISSUES, 1)
-        self.of_slice = Asks(self.net.dim, {"series": len(SERIES), "areas": TISSUES})
-        self.of_patient = nn.ModuleDict(
-            {f"{p}-{n}": Asks(n * self.net.dim, ASKED) for p in ("mean", "max") for n in (1, len(SERIES))}
-        )
+        self.content = nn.Conv2d(256, 5, 1)
+        asked = {
+            "series": len(SERIES),
+            "enhancement": len(ENHANCEMENTS),
+            "lobe": len(LOBES),
+            "signs": len(SIGNS),
+            "sizes": len(SIZES),
+        }
+        self.asks = nn.ModuleDict({name: nn.Linear(self.net.dim, n) for name, n in asked.items()})
         self.register_buffer("seconds", torch.zeros(()))
-        self.since, self.seen = 0.0, torch.zeros(3)
-        """When the epoch began; patients with a tumour, of whom the enhancement was told, the sum of losses."""
+        self.since, self.seen = (
+            0.0,
+            torch.zeros(3),
+        )  # slices, of which the series was told, and the sum of losses
 
     def training_step(self, batch: dict[str, Tensor], index: int) -> Tensor:
-        image = batch["image"].flatten(0, 2)[:, None]
-        fields = batch["fields"][:, None].expand(-1, len(SERIES), *[-1] * 4)
-        maps = self.net.maps(image.contiguous(memory_format=torch.channels_last))
+        told = {name: value.flatten(0, 1) for name, value in batch.items()}
+        maps = self.net.maps(told["image"].contiguous(memory_format=torch.channels_last))
+        vectors = torch.cat([maps.mean(dim=(2, 3)), maps.amax(dim=(2, 3))], dim=1)
         content = torch.log_softmax(self.content(maps).float(), dim=1)
-        vectors = self.net.joined(maps)
-        loss = -3.0 * (fields.flatten(0, 2) * content).sum(dim=1).mean()
-        loss = loss + self._about_slices(vectors, fields.flatten(0, 2).mean(dim=(2, 3)))
-        told, right = self._about_patients(vectors.unflatten(0, batch["image"].shape[:3]), batch)
-        loss = loss + told
-        ill = float(batch["ill"].sum())
-        self.seen += torch.tensor([ill, float(right), ill * float(loss.detach())])
+        answers = {name: ask(vectors).float() for name, ask in self.asks.items()}
+        ill = told["known"] & (told["fields"][:, 2:].sum(dim=(1, 2, 3)) > 0.05)
+        loss = -(told["fields"] * content).sum(dim=1).mean() * 3.0
+        loss = loss + 0.3 * F.cross_entropy(answers["series"], told["series"])
+        if ill.any():
+            loss = loss + self._about_tumour(answers, told, ill)
+        right = (answers["series"].argmax(dim=1) == told["series"]).sum()
+        n = len(vectors)
+        self.seen += torch.tensor([n, float(right), n * float(loss.detach())])
         return loss
 
-    def _about_slices(self, vectors: Tensor, areas: Tensor) -> Tensor:
-        answers = self.of_slice(vectors)
-        series = torch.arange(len(SERIES), device=vectors.device)[:, None].expand(-1, HEIGHTS)
-        series = series.flatten().repeat(len(vectors) // (len(SERIES) * HEIGHTS))
-        mean, spread = torch.tensor([MEANS, SPREADS], device=areas.device)
-        apart = F.mse_loss(answers["areas"], (areas - mean) / spread)
-        return 0.3 * (F.cross_entropy(answers["series"], series) + apart)
-
-    def _about_patients(self, vectors: Tensor, told: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Loss of what pooled vectors (patients, series, heights, dim) say; how often enhancement was told right."""
-        loss, right = vectors.new_zeros(()), vectors.new_zeros(())
-        for pooling, pooled in (("mean", vectors.mean(dim=2)), ("max", vectors.amax(dim=2))):
-            alone = self.of_patient[f"{pooling}-1"](pooled.flatten(0, 1))
-            each = {name: value.repeat_interleave(len(SERIES), dim=0) for name, value in told.items()}
-            together = self.of_patient[f"{pooling}-{len(SERIES)}"](pooled.flatten(1))
-            loss = loss + 0.5 * _about_tumour(alone, each) + _about_tumour(together, told)
-            right = right + _told_right(together, told) / 2
-        return loss, right
+    def _about_tumour(self, answers: dict[str, Tensor], told: dict[str, Tensor], ill: Tensor) -> Tensor:
+        loss = sum(
+            0.3 * F.cross_entropy(answers[name][ill], told[name][ill]) for name in ("enhancement", "lobe")
+        )
+        loss = loss + F.binary_cross_entropy_with_logits(answers["signs"][ill], told["signs"][ill])
+        return loss + 0.3 * F.mse_loss(answers["sizes"][ill], told["sizes"][ill])
 
     def on_train_epoch_start(self) -> None:
         self.since = time.monotonic()
@@ -205,7 +178,7 @@ class Task(L.LightningModule):
         left = took / 60 * (self.trainer.max_epochs - self.current_epoch - 1)
         n, right, loss = self.seen.tolist()
         say(
-            f"epoch {self.current_epoch + 1}: enhancement told right {right / n:.2f}, loss {loss / n:.3f}; "
+            f"epoch {self.current_epoch + 1}: series told right {right / n:.2f}, loss {loss / n:.3f}; "
             f"{float(self.seconds) / 60:.0f} min so far, about {left:.0f} to go"
         )
         self.seen.zero_()
@@ -214,21 +187,6 @@ class Task(L.LightningModule):
         optimiser = torch.optim.AdamW(self.parameters(), lr=PEAK, weight_decay=0.02)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, PEAK, total_steps=self.steps, pct_start=0.1)
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
-
-
-def _about_tumour(answers: dict[str, Tensor], told: dict[str, Tensor]) -> Tensor:
-    ill = told["ill"]
-    loss = 0.3 * F.binary_cross_entropy_with_logits(answers["ill"][:, 0], ill.float())
-    if not ill.any():
-        return loss
-    for name in ("enhancement", "lobe"):
-        loss = loss + 0.3 * F.cross_entropy(answers[name][ill], told[name][ill])
-    loss = loss + 0.5 * F.binary_cross_entropy_with_logits(answers["signs"][ill], told["signs"][ill])
-    return loss + 0.3 * F.mse_loss(answers["sizes"][ill], told["sizes"][ill])
-
-
-def _told_right(answers: dict[str, Tensor], told: dict[str, Tensor]) -> Tensor:
-    return ((answers["enhancement"].argmax(dim=1) == told["enhancement"]) & told["ill"]).sum()
 
 
 def settings(args: argparse.Namespace) -> dict[str, Any]:
@@ -266,7 +224,7 @@ def main() -> None:
     parser.add_argument("-o", "--out", type=Path, required=True, help="folder of the weights and their card")
     parser.add_argument("--work", type=Path, default=Path("build/encoder"), help="where the checkpoint lies")
     parser.add_argument(
-        "--epochs", type=int, default=240 if gpu else 80, help=f"of {len(Fresh())} patients each"
+        "--epochs", type=int, default=120 if gpu else 24, help=f"of {len(Fresh())} patients each"
     )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument(
