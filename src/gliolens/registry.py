@@ -6,6 +6,7 @@ from typing import Final
 METHODS: Final[Mapping[str, str]] = {
     "controls": "gliolens.methods.controls",
     "shape-resnet": "gliolens.methods.shape_resnet",
+    "segmentation-fusion": "gliolens.methods.segmentation_fusion",
     "volume-embedding": "gliolens.methods.volume_embedding",
 }
 """Name and module of each method."""

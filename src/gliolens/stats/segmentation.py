@@ -1,8 +1,16 @@
-"""How well a drawn tumour matches the reference."""
+"""How well a drawn tumour matches the reference.
+
+Where neither holds a region, nothing was to be found and nothing was drawn: every score is NaN, and the case does not
+enter a mean. Where only one of them holds it, Dice and IoU are 0 and the distance is the diagonal of the image, so that
+a region that was missed, or made up, costs what it must.
+"""
 
 import math
+from collections.abc import Mapping, Sequence
+from typing import Final
 
 import numpy as np
+from scipy import ndimage
 
 from gliolens.errors import ConfigError
 from gliolens.labels import REGIONS, regions_known
@@ -38,3 +46,107 @@ def dice_by_region(reference: Labels, predicted: Labels, *, scheme: str = "gliol
         region: dice(np.isin(reference, REGIONS[region]), np.isin(predicted, REGIONS[region]))
         for region in regions_known(scheme)
     }
+
+
+def iou(reference: np.ndarray, predicted: np.ndarray) -> float:
+    """Overlap of two masks over their union (Jaccard 1901), 0 to 1; NaN where both are empty.
+
+    Raises:
+        ConfigError: the masks differ in shape.
+    """
+    d = dice(reference, predicted)
+    return d / (2 - d)
+
+
+def hd95(reference: np.ndarray, predicted: np.ndarray, spacing: Sequence[float]) -> float:
+    """Distance in mm within which 95 % of the surface of each mask lies of the other's; the larger of the two ways.
+
+    By MONAI: voxels at the rim are the surface. NaN where both are empty, the image's diagonal where one is.
+
+    Args:
+        reference: mask (D, H, W).
+        predicted: mask on the same grid.
+        spacing: of voxels, in mm.
+    """
+    if not np.any(reference) and not np.any(predicted):
+        return math.nan
+    if not np.any(reference) or not np.any(predicted):
+        return float(np.linalg.norm(np.array(reference.shape) * spacing))
+    # takes a second to import, and few callers need it
+    from monai.metrics.hausdorff_distance import compute_hausdorff_distance
+
+    drawn, true = (
+        np.pad(mask != 0, 1)[None, None] for mask in (predicted, reference)
+    )  # the image's face is a rim
+    found = compute_hausdorff_distance(
+        drawn, true, include_background=True, percentile=95, spacing=tuple(spacing)
+    )
+    return float(found)
+
+
+JOINED_WITHIN: Final = 3
+"""Lesions that meet when each grows by so many voxels are one lesion (BraTS 2023)."""
+LEAST_MM3: Final = 50.0
+"""Smaller lesions of the reference, and smaller pieces of a drawing, do not count (BraTS 2023)."""
+
+
+def lesionwise_dice(reference: np.ndarray, predicted: np.ndarray, spacing: Sequence[float]) -> float:
+    """Mean over lesions of the Dice of each, where a lesion that was missed or made up counts 0.
+
+    As BraTS 2023 scores: lesions of the reference that lie near each other are one; pieces of the drawing that touch a
+    grown lesion belong to it; all other pieces were made up.
+
+    Args:
+        reference: mask (D, H, W).
+        predicted: mask on the same grid.
+        spacing: of voxels, in mm.
+
+    Returns:
+        0 to 1; NaN where there is no lesion in either.
+    """
+    cube = np.ones((3, 3, 3), bool)
+    lesions = _pieces(
+        reference != 0, spacing, grown=ndimage.binary_dilation(reference != 0, cube, JOINED_WITHIN)
+    )
+    pieces = _pieces(predicted != 0, spacing)
+    scores, used = [], set()
+    for grown, lesion in lesions:
+        mine = [k for k, (piece, _) in enumerate(pieces) if (piece & grown).any()]
+        used.update(mine)
+        drawn = np.any([pieces[k][0] for k in mine], axis=0) if mine else np.zeros_like(lesion)
+        scores.append(dice(lesion, drawn))
+    scores += [0.0] * (len(pieces) - len(used))
+    return float(np.mean(scores)) if scores else math.nan
+
+
+def _pieces(
+    mask: np.ndarray, spacing: Sequence[float], grown: np.ndarray | None = None
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Connected pieces of a mask (or of it when grown) of the least size: as found, and what of the mask is in each."""
+    numbered, n = ndimage.label(mask if grown is None else grown, np.ones((3, 3, 3)))
+    found = ((numbered == k, (numbered == k) & mask) for k in range(1, n + 1))
+    return [(piece, own) for piece, own in found if own.sum() * math.prod(spacing) >= LEAST_MM3]
+
+
+SEGMENTATION_SCORES: Final = ("dice", "iou", "hd95_mm", "lesionwise_dice")
+
+
+def scores_by_region(
+    reference: Labels, predicted: Labels, spacing: Sequence[float], *, scheme: str = "gliolens"
+) -> Mapping[str, Mapping[str, float]]:
+    """`SEGMENTATION_SCORES` of each region that the reference's scheme can tell.
+
+    Args:
+        reference: labels 0 to 3, (D, H, W).
+        predicted: labels 0 to 3 on the same grid.
+        spacing: of voxels, in mm.
+        scheme: name from `labels.MASK_SCHEMES` that the reference was stored in.
+    """
+    out = {}
+    for region in regions_known(scheme):
+        a, b = (np.isin(labels, REGIONS[region]) for labels in (reference, predicted))
+        out[region] = {
+            "dice": dice(a, b), "iou": iou(a, b), "hd95_mm": hd95(a, b, spacing),
+            "lesionwise_dice": lesionwise_dice(a, b, spacing),
+        }  # fmt: skip
+    return out

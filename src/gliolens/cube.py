@@ -1,0 +1,77 @@
+"""A case in a cube of fixed size, all series between 0 and 1: what networks that segment see, and the way back.
+
+The cube's axes are the case's own, so that nothing is turned: larger voxels are averages, smaller ones are read
+linearly.
+"""
+
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float
+
+from gliolens.case import Case, Grid
+from gliolens.ops.geometry import bounding_box
+from gliolens.ops.zoom import zoom
+from gliolens.preprocess import rescaled
+from gliolens.types import Labels, Mask
+
+Centre = Literal["image", "brain"]
+
+
+def cube_grid(grid: Grid, brain: Mask, centre: Centre, edge: int, voxel_mm: float) -> Grid:
+    """A cube around the middle of the image, or of the brain's box.
+
+    Args:
+        grid: the case's grid.
+        brain: the brain.
+        centre: of what.
+        edge: in voxels.
+        voxel_mm: edge of a voxel.
+    """
+    shape = np.array(grid.shape)
+    box = bounding_box(brain)
+    ends = (
+        np.array([[0, n] for n in shape]) if centre == "image" else np.array([[s.start, s.stop] for s in box])
+    )
+    middle = grid.affine @ [*((ends.sum(axis=1) - 1) / 2), 1.0]
+    affine = np.eye(4)
+    affine[:3, :3] = grid.affine[:3, :3] / np.array(grid.spacing) * voxel_mm
+    affine[:3, 3] = middle[:3] - affine[:3, :3] @ np.full(3, (edge - 1) / 2)
+    return Grid((edge, edge, edge), affine)
+
+
+def images_in(
+    case: Case, series: tuple[str, ...], brain: Mask, cube: Grid, percentiles: tuple[float, float]
+) -> Float[np.ndarray, "c d h w"]:
+    """Series in a cube, min-max normalised over the brain and 0 outside it.
+
+    Args:
+        case: the case.
+        series: which, in this order.
+        brain: where intensities count.
+        cube: where to read them.
+        percentiles: of the brain's intensities, which become 0 and 1; 0 and 100 are minimum and maximum.
+
+    Raises:
+        CaseError: a series has no contrast.
+    """
+    return np.stack([zoom(rescaled(case, s, brain, percentiles), case.grid, cube) for s in series])
+
+
+def labels_in(labels: Labels, grid: Grid, cube: Grid) -> Labels:
+    """Labels in a cube: of each voxel that of which it holds most."""
+    found = np.unique(labels)
+    shares = np.stack([zoom((labels == k).astype(np.float32), grid, cube) for k in found])
+    inside = shares.sum(axis=0) > 0
+    return np.where(inside, found[shares.argmax(axis=0)], 0).astype(np.uint8)
+
+
+def lost_ml(tumour: Mask, grid: Grid, cube: Grid) -> float:
+    """Tumour, in ml, that lies outside a cube."""
+    within = zoom(np.ones(cube.shape, np.float32), cube, grid) > 0
+    return float(np.count_nonzero(tumour & ~within) * grid.voxel_ml)
+
+
+def from_cube(values: Float[np.ndarray, "k d h w"], cube: Grid, grid: Grid) -> Float[np.ndarray, "k D H W"]:
+    """Values of a cube on the case's own grid; 0 beyond the cube."""
+    return np.stack([zoom(np.ascontiguousarray(v, np.float32), cube, grid) for v in values])
