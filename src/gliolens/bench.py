@@ -18,8 +18,10 @@ from gliolens.io.tables import read_cohort
 from gliolens.labels import TARGET_TITLES
 from gliolens.loader import Cases
 from gliolens.method import Run, changed, find_method
+from gliolens.outline_scores import write_outlines
 from gliolens.progress import Counter, say
 from gliolens.protocol import (
+    OUTLINES,
     SCORES,
     Entrant,
     check_settings,
@@ -93,9 +95,13 @@ def bench(
     write_results(out, answers, table, found.failures)
     for entrant in entrants:
         write_fidelity(out / entrant.folder, entrant.method, entrant.config)
+    files = [
+        out / e.folder / f"fold-{k + 1}" / OUTLINES for e in entrants for k in range(len(division.folds))
+    ]
+    outlines = write_outlines(out, files, found.cases.rows, seed=seed)
     write_json(out / "bench.json", {"settings": asked, "left_out": found.left_out, "software": software()})
     _write_page(out, table, asked, found.left_out, found.cases.only(set(answers["case"])))
-    return Outcome(out, table, found.failures)
+    return Outcome(out, table, found.failures, outlines)
 
 
 def _entrants(

@@ -26,10 +26,13 @@ from gliolens.loader import Arrays, Cases, fingerprint, select
 from gliolens.method import Model, Run, find_method, identity_of
 from gliolens.methods.controls import KINDS
 from gliolens.methods.controls import Config as Control
+from gliolens.outline_scores import outline_rows
 from gliolens.progress import Tick, say
 from gliolens.stats.classification import SCORE_TITLES, class_scores
 from gliolens.stats.intervals import Interval, delong
 
+OUTLINES: Final = "outlines.csv"
+"""Beside the answers of an entrant that draws outlines: how well they match the masks."""
 SCORES: Final = ("auc", "balanced_accuracy", "sensitivity", "specificity", "brier")
 """Scores of every table, in order."""
 
@@ -207,7 +210,8 @@ def compete(
     model = method.fit(train, entrant.config, run)
     if keep_model:
         model.save(keep_model)
-    table = answer_rows(entrant, model, test, method.ready(test, entrant.config, run.cache), run)
+    made = method.ready(test, entrant.config, run.cache)
+    table = answer_rows(entrant, model, test, made, run, outlines=run.folder / OUTLINES)
     write_text(answered, table.to_csv(index=False))
     return table
 
@@ -235,17 +239,32 @@ def read_answers(path: Path) -> pd.DataFrame:
 
 
 def answer_rows(
-    entrant: Entrant, model: Model, cases: Cases, made: Sequence[Arrays], run: Run
+    entrant: Entrant,
+    model: Model,
+    cases: Cases,
+    made: Sequence[Arrays],
+    run: Run,
+    outlines: Path | None = None,
 ) -> pd.DataFrame:
     """Answers beside the truth.
+
+    Args:
+        entrant: who answers.
+        model: its fitted model.
+        cases: what is asked.
+        made: what its `ready` made of them.
+        run: target and classes.
+        outlines: where the scores of the outlines it draws are written, if it draws any and the cases have masks.
 
     Returns:
         Columns `method, control, case, patient, site, truth, decision`, then `p_CLASS`, the probability of each
         class, and `prior_CLASS`, the class share that the model put into it.
     """
-    out = []
+    out, drawn = [], []
     for row, ready in zip(cases.rows, made, strict=True):
         answer = model.answer(row, ready)
+        if answer.labels is not None and outlines is not None and row.mask is not None:
+            drawn += outline_rows(entrant.name, row, answer.labels)
         p = answer.probabilities[run.target]
         out.append(
             {
@@ -260,6 +279,8 @@ def answer_rows(
                 **{f"prior_{c}": share for c, share in zip(run.classes, model.prior, strict=True)},
             }
         )
+    if outlines is not None and drawn:
+        write_text(outlines, pd.DataFrame(drawn).to_csv(index=False))
     return pd.DataFrame(out)
 
 

@@ -1,0 +1,117 @@
+"""The method as a whole: outlines on the case's own grid, stages that go on, masks that tell less."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from gliolens.cohorts.phantom.cohort import write_phantom
+from gliolens.cohorts.phantom.traits import PhantomConfig
+from gliolens.errors import ConfigError, ModelError
+from gliolens.io.tables import read_cohort
+from gliolens.labels import SERIES
+from gliolens.loader import Cases
+from gliolens.method import Run
+from gliolens.methods import segmentation_fusion as method
+from gliolens.stats.segmentation import dice
+
+QUICK = replace(
+    method.Config.preset("sound").scaled("demo"), edge=32, voxel_mm=6.0, widths_2d=(8, 16), widths_3d=(8, 16),
+    epochs_2d=6, epochs_3d=6, epochs_slices=2, slices=8, rate=5e-3,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def cases(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("phantom")
+    config = PhantomConfig(spacing_mm=5.0)
+    return Cases(read_cohort(write_phantom(folder, 10, seed=3, config=config)), SERIES)
+
+
+@pytest.fixture(scope="module")
+def fitted(cases, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    return method.fit(cases, QUICK, Run("grade", ("LGG", "HGG"), folder, folder / "cache")), folder
+
+
+def test_outlines_lie_on_the_cases_own_grid_and_on_the_tumour(cases, fitted):
+    model, _ = fitted
+    scores = []
+    for case in cases:
+        answer = model.predict(case)
+        assert answer.labels.voxels.shape == case.grid.shape
+        assert (answer.labels.affine == case.grid.affine).all()
+        assert set(np.unique(answer.labels.voxels)) <= {0, 1, 2, 3}
+        scores.append(dice(case.tumour, answer.labels.voxels))
+        shares = {k: v for k, v in answer.evidence.items() if k.startswith("share of slices")}
+        assert sum(shares.values()) == pytest.approx(1, abs=1e-4)
+    assert np.mean(scores) > 0.5  # of patients it has learnt from
+
+
+def test_what_it_answers_does_not_depend_on_the_labels_it_is_handed(cases, fitted):
+    model, folder = fitted
+    ready = dict(method.ready(cases.only([cases.rows[0].case]), QUICK, folder / "cache")[0])
+    with_labels = model.answer(cases.rows[0], ready)
+    without = model.answer(cases.rows[0], {**ready, "labels": np.zeros_like(ready["labels"])})
+    assert with_labels.probabilities == without.probabilities
+    assert (with_labels.labels.voxels == without.labels.voxels).all()
+    assert with_labels.probabilities["grade"] == pytest.approx(model.predict(cases[0]).probabilities["grade"])
+
+
+def test_maps_are_shares_and_where_networks_agree_there_is_nought(cases, fitted):
+    model, _ = fitted
+    maps = model.explain(cases[0])
+    assert set(maps) == {"slices", "networks-apart"}
+    for volume in maps.values():
+        assert 0 <= volume.voxels.min() <= volume.voxels.max() <= 1
+    flat = replace(model, fusion=replace(model.fusion, deep=model.fusion.deep))
+    assert flat.explain(cases[0])["networks-apart"].voxels == pytest.approx(maps["networks-apart"].voxels)
+    assert maps["networks-apart"].voxels.max() > 0.05
+
+
+def test_each_stage_is_kept_and_a_second_fit_takes_none_again(cases, fitted, monkeypatch):
+    model, folder = fitted
+    for stage in ("2d", "3d", "slices"):
+        assert (folder / stage / "weights.safetensors").is_file()
+    monkeypatch.setattr("gliolens.segmenter.train", None)
+    monkeypatch.setattr("gliolens.slice_namer.train", None)
+    again = method.fit(cases, QUICK, Run("grade", ("LGG", "HGG"), folder, folder / "cache"))
+    assert again.predict(cases[0]).probabilities == model.predict(cases[0]).probabilities
+
+
+def test_masks_that_tell_the_whole_tumour_only_make_networks_that_do(cases, tmp_path):
+    binary = replace(cases, rows=tuple(replace(row, mask_scheme="binary") for row in cases.rows))
+    prepared = [
+        {**method.prepare(replace(c, mask_scheme="binary", tumour=(c.tumour > 0).astype(np.uint8)), QUICK)}
+        for c in (cases[0], cases[1])
+    ]
+    assert all(bool(p["binary"]) for p in prepared)
+    assert {*np.unique(prepared[0]["labels"])} == {0, 1}
+    assert len(binary) == len(cases)
+
+
+def test_tumour_that_a_crop_loses_is_counted(cases):
+    narrow = replace(QUICK, centre="image", voxel_mm=2.0)  # a cube of 64 mm
+    lost = [float(method.prepare(case, narrow)["lost_ml"]) for case in cases]
+    whole = [float(method.prepare(case, QUICK)["lost_ml"]) for case in cases]
+    assert max(lost) > 1
+    assert max(whole) == 0
+
+
+def test_settings_that_cannot_be_are_refused():
+    for wrong, words in (
+        ({"edge": 36}, "multiple of 16"), ({"share": 1.5}, "share"), ({"slices": 1}, "slices"),
+        ({"voxel_mm": 0.0}, "voxel_mm"),
+    ):  # fmt: skip
+        with pytest.raises(ConfigError, match=words):
+            method.Config(**wrong)
+    with pytest.raises(ConfigError, match="paper and sound"):
+        method.Config.preset("fast")
+
+
+def test_weights_that_are_not_those_of_the_card_are_refused(fitted, tmp_path):
+    fitted[0].save(tmp_path)
+    assert method.load(tmp_path).prior == fitted[0].prior
+    (tmp_path / "weights.safetensors").write_bytes(b"other")
+    with pytest.raises(ModelError, match="not the file its card describes"):
+        method.load(tmp_path)
