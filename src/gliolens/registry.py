@@ -11,5 +11,8 @@ METHODS: Final[Mapping[str, str]] = {
 }
 """Name and module of each method."""
 
-PAPERS: Final[Mapping[str, str]] = {"li2025": "gliolens.papers.li2025"}
+PAPERS: Final[Mapping[str, str]] = {
+    "janardhan2025": "gliolens.papers.janardhan2025",
+    "li2025": "gliolens.papers.li2025",
+}
 """Name and module of each paper that can be reproduced."""

@@ -8,6 +8,7 @@ from typing import Final, Literal
 import lightning as L  # noqa: N812
 import numpy as np
 import torch
+from sklearn.metrics import accuracy_score, confusion_matrix, precision_recall_fscore_support
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 from torch.utils.data import DataLoader, Dataset
@@ -159,3 +160,29 @@ def soft_dice(logits: Tensor, truth: Tensor) -> Tensor:
     q, y = torch.softmax(logits, dim=1), F.one_hot(truth, logits.shape[1]).float()
     overlap = (2 * (q * y).sum(dim=0) + 1e-5) / (q.sum(dim=0) + y.sum(dim=0) + 1e-5)
     return 1 - overlap.mean()
+
+
+SCORES: Final = ("accuracy", "precision", "recall", "f1", "specificity")
+"""Of named slices."""
+
+
+def slice_scores(truth: np.ndarray, told: np.ndarray, tissues: int) -> dict[str, float]:
+    """`SCORES` of named slices; all but accuracy are means over the tissues weighted by their slices.
+
+    Args:
+        truth: tissues (n,).
+        told: tissues (n,).
+        tissues: how many there are.
+    """
+    precision, recall, f1, _ = precision_recall_fscore_support(
+        truth, told, average="weighted", zero_division=0
+    )
+    table = confusion_matrix(truth, told, labels=list(range(tissues)))
+    others = table.sum() - table.sum(axis=1)
+    spared = others - (table.sum(axis=0) - table.diagonal())
+    there = others > 0
+    specificity = np.average(
+        (spared[there] / others[there]), weights=np.maximum(table.sum(axis=1)[there], 1e-9)
+    )
+    numbers = (accuracy_score(truth, told), precision, recall, f1, specificity)
+    return dict(zip(SCORES, map(float, numbers), strict=True))
