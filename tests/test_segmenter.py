@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gliolens.nn.unet import UNet
@@ -20,6 +20,7 @@ from gliolens.segmenter import (
     learn_weight,
     region_dice,
     shares_scored,
+    tissue_weights,
 )
 
 WIDTHS = (4, 8)
@@ -51,6 +52,7 @@ def seen(arrays):
     return arrays["image"].astype(np.float32)
 
 
+@settings(max_examples=20, deadline=None)
 @given(st.floats(0, 1))
 def test_fused_is_the_weighted_mean_and_a_probability(share):
     image = seen(patient(0))
@@ -194,6 +196,16 @@ def test_image_and_labels_are_flipped_together():
         image, labels = Cubes([arrays], 4, 0, flip=True, seed=0)[n]
         bright = image[0, 1] > 0.6
         assert (labels[0, 0][bright] == 3).float().mean() > 0.95
+
+
+def test_rare_tissues_weigh_more_and_one_that_is_nowhere_drowns_no_other():
+    labels = np.zeros((10, 10, 10), np.uint8)
+    labels[0, 0, :9] = 3  # 9 voxels of 1000
+    labels[1:6] = 2  # 500
+    weights = tissue_weights([{"labels": labels}], 4).numpy()
+    assert weights[3] / weights[2] == pytest.approx(np.sqrt(500 / 9), rel=1e-5)
+    assert weights[[0, 2, 3]].mean() == pytest.approx(1)
+    assert weights[1] == 1
 
 
 # --- learning --------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ linearly.
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 
 from gliolens.case import Case, Grid
 from gliolens.ops.geometry import bounding_box
@@ -58,7 +58,7 @@ def images_in(
     return np.stack([zoom(rescaled(case, s, brain, percentiles), case.grid, cube) for s in series])
 
 
-def labels_in(labels: Labels, grid: Grid, cube: Grid) -> Labels:
+def labels_in(labels: Labels, grid: Grid, cube: Grid) -> UInt8[np.ndarray, "e f g"]:
     """Labels in a cube: of each voxel that of which it holds most."""
     found = np.unique(labels)
     shares = np.stack([zoom((labels == k).astype(np.float32), grid, cube) for k in found])

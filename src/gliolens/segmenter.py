@@ -241,7 +241,7 @@ def learn_segmenter(
     if finished(folder, net):
         return net
     cubes = Cubes(prepared, tissues, slices if dims == 2 else 0, flip, seed + dims)
-    task = Task(net, _loss(loss, _weights(prepared, tissues)), rate, epochs * len(prepared))
+    task = Task(net, _loss(loss, tissue_weights(prepared, tissues)), rate, epochs * len(prepared))
     batches = DataLoader(cubes, batch_size=None, sampler=Draw(len(prepared), seed + dims))
     label = f"{dims}-D network on {len(prepared)} patients, epochs"
     train(task, batches, epochs=epochs, folder=folder, label=label, seed=seed)
@@ -256,7 +256,7 @@ class Task(L.LightningModule):
         super().__init__()
         self.net, self.loss, self.rate, self.steps = net, loss, rate, steps
 
-    def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
+    def training_step(self, batch: Sequence[Tensor], _: int) -> Tensor:
         """The loss of a batch."""
         image, truth = batch
         return self.loss(self.net(image).float(), truth)
@@ -270,13 +270,16 @@ class Task(L.LightningModule):
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
-def _weights(prepared: Sequence[Arrays], tissues: int) -> Tensor:
-    """Of tissues in the loss: one over the root of their share, with mean 1."""
-    counts = sum(
-        np.bincount(np.minimum(a["labels"], tissues - 1).ravel(), minlength=tissues) for a in prepared
+def tissue_weights(prepared: Sequence[Arrays], tissues: int) -> Tensor:
+    """Of tissues in the loss: one over the root of their share, with mean 1; 1 for one that no patient has."""
+    counts = np.sum(
+        [np.bincount(np.minimum(a["labels"], tissues - 1).ravel(), minlength=tissues) for a in prepared], 0
     )
-    weights = 1.0 / np.sqrt(np.maximum(counts, 1))
-    return torch.tensor(weights / weights.mean(), dtype=torch.float32)
+    there = counts > 0
+    weights = np.ones(tissues)
+    weights[there] = 1.0 / np.sqrt(counts[there])
+    weights[there] /= weights[there].mean()
+    return torch.tensor(weights, dtype=torch.float32)
 
 
 def _loss(name: str, weights: Tensor) -> Loss:
@@ -348,7 +351,7 @@ def learn_weight(
          torch.from_numpy(np.minimum(a["labels"], fusion.tissues - 1).astype(np.int64))[None])
         for a in aside
     ]  # fmt: skip
-    weights = _weights(aside, fusion.tissues)
+    weights = tissue_weights(aside, fusion.tissues)
     for _ in range(epochs):
         for flat, deep, truth in pairs:
             a = weigher(flat, deep)

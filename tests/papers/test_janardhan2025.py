@@ -1,6 +1,7 @@
 """The reproduction of Janardhan and Thomas."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -12,7 +13,8 @@ from sklearn.metrics import recall_score
 from gliolens.cli import main
 from gliolens.cohorts.phantom.cohort import write_phantom
 from gliolens.cohorts.phantom.traits import PhantomConfig
-from gliolens.papers.janardhan2025 import PUBLISHED, _at_random, _Parts, reproduce
+from gliolens.methods.segmentation_fusion import Config
+from gliolens.papers.janardhan2025 import PUBLISHED, Sides, _at_random, _Parts, reproduce
 from gliolens.report.sweep import sweep_figure
 from gliolens.slice_namer import slice_scores
 
@@ -46,11 +48,9 @@ def test_all_right_is_one_everywhere_and_one_tissue_alone_has_no_specificity():
 
 
 def test_slices_divided_at_random_are_on_one_side_each():
-    from gliolens.papers.janardhan2025 import Sides
-
     rng = np.random.default_rng(0)
     arrays = {"image": rng.random((2, 8, 8, 40)) + 0.1, "labels": np.ones((8, 8, 40), np.uint8)}
-    parts = _Parts(Sides([arrays] * 3, [], [arrays]), 4, None, 0, None)
+    parts = _Parts(Sides([arrays] * 3, [], [arrays]), 4, Config(), 0, Path())
     learn, test = _at_random(arrays, parts, 0)
     sides = [np.any(a["image"], axis=(0, 1, 2)) for a in (learn, test)]
     assert (sides[0] ^ sides[1]).all()

@@ -84,7 +84,7 @@ def brute_hd95(a, b, spacing):
     return max(np.percentile(apart.min(axis=1), 95), np.percentile(apart.min(axis=0), 95))
 
 
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 @given(arrays(bool, (4, 5, 3)), arrays(bool, (4, 5, 3)))
 def test_hd95_is_that_of_every_pair_of_rim_voxels(a, b):
     spacing = (1.0, 0.5, 3.0)

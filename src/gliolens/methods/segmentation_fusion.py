@@ -307,7 +307,7 @@ class Model:
         return np.where(drawn > 0, np.uint8(2), np.uint8(0)) if len(self.tissues) == 2 else drawn
 
     def explain(self, case: Case) -> Mapping[str, Volume]:
-        """Two maps on the cube's grid.
+        """Two maps on the cube's grid, their names led by the target's.
 
         `slices`: Grad-CAM of the ResNet for the tissue that names most of the tumour's slices, 0 to 1 (most).
         `networks-apart`: by how much the two networks' probabilities of tumour differ.
@@ -323,7 +323,9 @@ class Model:
             "slices": share_of_most(heat, np.any(seen, axis=0)),
             "networks-apart": np.abs(flat[0] - deep[0]),
         }
-        return {name: Volume(m.astype(np.float32), cube.affine) for name, m in maps.items()}
+        return {
+            f"{self.target}-{name}": Volume(m.astype(np.float32), cube.affine) for name, m in maps.items()
+        }
 
     def save(self, folder: Path) -> None:
         """Write `weights.safetensors` and `card.json`."""

@@ -6,6 +6,7 @@ a region that was missed, or made up, costs what it must.
 """
 
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -78,9 +79,11 @@ def hd95(reference: np.ndarray, predicted: np.ndarray, spacing: Sequence[float])
     drawn, true = (
         np.pad(mask != 0, 1)[None, None] for mask in (predicted, reference)
     )  # the image's face is a rim
-    found = compute_hausdorff_distance(
-        drawn, true, include_background=True, percentile=95, spacing=tuple(spacing)
-    )
+    with warnings.catch_warnings():  # MONAI 1.6 calls itself in a way it has deprecated
+        warnings.filterwarnings("ignore", message=".*always_return_as_numpy", category=FutureWarning)
+        found = compute_hausdorff_distance(
+            drawn, true, include_background=True, percentile=95, spacing=tuple(spacing)
+        )
     return float(found)
 
 
