@@ -9,6 +9,8 @@ answered lies in OUT, so a second run takes it from there.
 """
 
 import argparse
+import os
+import shutil
 import statistics
 import sys
 from contextlib import redirect_stdout
@@ -42,9 +44,12 @@ def cohorts(data, out):
 
 def table(cohort, out, target, series, encoder, seed=0):
     """Scores of one encoder, with the controls and ceilings."""
-    folder = out / f"{cohort.stem}-{target}" / encoder.replace(":", "-")
+    first = out / f"{cohort.stem}-{target}" / encoder.replace(":", "-")
+    folder = first / f"seed-{seed}" if seed else first
+    if seed and not (folder / "cache").is_dir():
+        shutil.copytree(first / "cache", folder / "cache", copy_function=os.link)
     return bench(
-        cohort, folder / f"seed-{seed}" if seed else folder, target=target, methods=("volume-embedding",),
+        cohort, folder, target=target, methods=("volume-embedding",),
         series=series, seed=seed, settings={"volume-embedding": {"encoder": encoder}},
     ).table  # fmt: skip
 

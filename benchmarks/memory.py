@@ -22,7 +22,8 @@ from gliolens.encoders.catalogue import find_encoder
 from gliolens.io.tables import read_cohort
 from gliolens.labels import SERIES
 from gliolens.loader import Cases
-from gliolens.methods.volume_embedding import Choice, Config, learn
+from gliolens.methods.volume_embedding import Config, learn
+from gliolens.readers import Choice
 
 
 def simulate(n, folder):

@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 
 from gliolens.embedding import POOLINGS, joined, pools_of
-from gliolens.readers import AttentionReader, PooledReader, series_influence, slice_influence
+from gliolens.readers import (
+    AttentionReader,
+    Choice,
+    PooledReader,
+    preferred,
+    series_influence,
+    slice_influence,
+)
 
 SERIES = ("t1", "flair")
 
@@ -112,3 +119,23 @@ def test_every_pooling_is_used():
     ]
     assert not np.allclose(answers[0], answers[1])
     assert not np.allclose(answers[1], answers[2])
+
+
+# --- which is taken --------------------------------------------------------------------------------------------
+
+FIXED = {Choice("mean", ("t1",)): np.full(40, 0.7), Choice("max", ("t1", "flair")): np.full(40, 0.6)}
+ATTENTION = Choice("attention", ("t1", "flair"))
+
+
+def test_attention_is_taken_only_where_it_is_clearly_better():
+    rng = np.random.default_rng(0)
+    noise = rng.normal(0.0, 0.3, 40)
+    noise -= noise.mean()
+    error = noise.std(ddof=1) / np.sqrt(40)
+    for gain, taken in ((2.0, True), (1.1, True), (0.9, False), (0.0, False), (-1.0, False)):
+        losses = FIXED | {ATTENTION: 0.6 + noise - gain * error}
+        assert (preferred(losses) == ATTENTION) is taken
+
+
+def test_of_fixed_poolings_the_lowest_loss_is_taken():
+    assert preferred(FIXED) == Choice("max", ("t1", "flair"))

@@ -5,8 +5,9 @@ A reader answers patients, says what it would answer without each slice, and is 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import combinations
 from pathlib import Path
-from typing import Any, Final, Protocol, runtime_checkable
+from typing import Any, Final, Literal, Protocol, runtime_checkable
 
 import lightning as L  # noqa: N812
 import numpy as np
@@ -15,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 from torch.utils.data import DataLoader, Dataset
 
-from gliolens.embedding import Pooling, by_series, joined, pools_of, without_each
+from gliolens.embedding import POOLINGS, Pooling, Pools, by_series, joined, pools_of, without_each
 from gliolens.loader import Arrays
 from gliolens.loop import forget, train
 from gliolens.nn.attention import AttentionNet
@@ -24,6 +25,47 @@ from gliolens.stats.scaling import Scaling
 
 EPOCHS: Final = 60
 RATE: Final = 1e-3
+
+
+@dataclass(frozen=True)
+class Choice:
+    """How vectors of slices become that of a patient.
+
+    Attributes:
+        pooling: over slices.
+        series: which are joined.
+    """
+
+    pooling: Pooling | Literal["attention"]
+    series: tuple[str, ...]
+
+
+def choices(series: Sequence[str]) -> list[Choice]:
+    """Each of mean, maximum and median with every set of series that is not empty: 45 for four series."""
+    sets = [s for n in range(1, len(series) + 1) for s in combinations(series, n)]
+    return [Choice(pooling, s) for s in sets for pooling in POOLINGS]
+
+
+def vectors_for(choice: Choice, pools: Pools) -> np.ndarray:
+    """Vectors of patients (n, dim x series). Raises ValueError for attention, which reads slices."""
+    if choice.pooling == "attention":
+        raise ValueError("attention reads slices, not vectors of patients")
+    return joined(pools, choice.series, choice.pooling)
+
+
+def preferred(losses: Mapping[Choice, np.ndarray]) -> Choice:
+    """The pooling and series of the lowest loss; attention only where it is lower by more than a standard error.
+
+    Attention has thousands of weights to learn, and of choices that serve about as well the simplest is the one to
+    take (Breiman et al. 1984, Classification and Regression Trees, section 3.4.3). Measured in docs/log.md.
+    """
+    simple = {c: loss for c, loss in losses.items() if c.pooling != "attention"}
+    best = min(simple, key=lambda c: simple[c].mean())
+    for choice in losses.keys() - simple.keys():
+        gain = losses[best] - losses[choice]
+        if gain.mean() > gain.std(ddof=1) / np.sqrt(len(gain)):
+            return choice
+    return best
 
 
 @runtime_checkable

@@ -10,8 +10,9 @@ from gliolens.cli import main
 from gliolens.cohorts.phantom.cohort import write_phantom
 from gliolens.cohorts.phantom.traits import PhantomConfig
 from gliolens.labels import SERIES
-from gliolens.methods.volume_embedding import Config, choices
+from gliolens.methods.volume_embedding import Config
 from gliolens.papers.li2025 import PUBLISHED, best_of_each_size, optimism, reproduce, table1
+from gliolens.readers import choices
 
 
 def test_four_series_make_45_configurations():

@@ -29,9 +29,10 @@ from gliolens.io.tables import read_cohort
 from gliolens.labels import SERIES_TITLES
 from gliolens.loader import Arrays
 from gliolens.method import changed
-from gliolens.methods.volume_embedding import Config, choices, pooled_reader, ready, vectors_for
+from gliolens.methods.volume_embedding import Config, pooled_reader, ready
 from gliolens.progress import Counter, say
 from gliolens.protocol import Entrant, common_series, controls, read_answers, usable_cases
+from gliolens.readers import choices, vectors_for
 from gliolens.report.paper_page import Section, write_paper_report
 from gliolens.report.words import cell
 from gliolens.stats.classification import class_scores
