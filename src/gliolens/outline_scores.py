@@ -6,13 +6,10 @@ from typing import Any, Final
 
 import numpy as np
 import pandas as pd
-from rich.console import Console
-from rich.table import Table
 
 from gliolens.case import CaseRow, Volume
 from gliolens.io.nifti import read_labels
 from gliolens.io.store import content_hash, file_hash, read_json, write_json, write_text
-from gliolens.labels import REGION_TITLES
 from gliolens.loader import fingerprint, read_case
 from gliolens.outline import read_outliner
 from gliolens.progress import Counter
@@ -129,15 +126,3 @@ def plain_outlines(means: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             told |= {score: x.value, f"{score}_low": x.low, f"{score}_high": x.high}
         out.append(told)
     return out
-
-
-def print_outlines(means: Sequence[Mapping[str, Any]]) -> None:
-    """Print the means on stdout, each with its 95 % interval."""
-    shown = Table("", "outline of", "n", *TITLES.values(), box=None, pad_edge=False, header_style="bold")
-    for row in means:
-        digits = {s: 0 if s == "hd95_mm" else 2 for s in TITLES}
-        cells = [
-            f"{row[s].value:.{d}f} ({row[s].low:.{d}f} to {row[s].high:.{d}f})" for s, d in digits.items()
-        ]
-        shown.add_row(str(row["method"]), REGION_TITLES[row["region"]].lower(), str(row["n"]), *cells)
-    Console(width=160).print(shown)

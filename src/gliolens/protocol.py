@@ -4,9 +4,7 @@ A table of scores is made here and nowhere else, and it always holds every contr
 holds its ceilings.
 """
 
-import math
 import shutil
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,11 +12,9 @@ from typing import Any, Final
 
 import numpy as np
 import pandas as pd
-from rich.console import Console
-from rich.table import Table
 
 from gliolens.case import CaseRow
-from gliolens.cohorts.phantom.ceiling import CEILINGS, Truth, ceiling_note, ceiling_rows
+from gliolens.cohorts.phantom.ceiling import CEILINGS, Truth, ceiling_rows
 from gliolens.errors import CaseError, CohortError, ConfigError
 from gliolens.io.store import content_hash, read_json, write_json, write_text
 from gliolens.labels import SERIES, TARGETS
@@ -28,7 +24,7 @@ from gliolens.methods.controls import KINDS
 from gliolens.methods.controls import Config as Control
 from gliolens.outline_scores import outline_rows
 from gliolens.progress import Tick, say
-from gliolens.stats.classification import SCORE_TITLES, class_scores
+from gliolens.stats.classification import class_scores
 from gliolens.stats.intervals import Interval, delong
 
 OUTLINES: Final = "outlines.csv"
@@ -357,32 +353,6 @@ def _auc(truth: np.ndarray, q: np.ndarray, decided: np.ndarray, patients: list[s
     if q.shape[1] == 2 and len(set(patients)) == len(patients):
         return delong(truth, q[:, 1])
     return class_scores(truth, q, decided, patients, seed=seed)["auc"]
-
-
-def print_scores(table: Sequence[Mapping[str, Any]]) -> None:
-    """Print a table of scores on stdout, each with its 95 % interval."""
-    shown = Table(box=None, pad_edge=False, header_style="bold")
-    for title in ("", "n", *(SCORE_TITLES[s] for s in SCORES)):
-        shown.add_column(title, no_wrap=True)
-    kinds = [
-        "controls:" if row["control"] else "best that can be:" if row["ceiling"] else "" for row in table
-    ]
-    for i, (kind, row) in enumerate(zip(kinds, table, strict=True)):
-        if kind and (i == 0 or kinds[i - 1] != kind):
-            shown.add_row(kind, style="dim")
-        cells = [_cell(row[s]) for s in SCORES]
-        shown.add_row(("  " if kind else "") + str(row["method"]), str(row["n"]), *cells)
-    console = Console(width=None if sys.stdout.isatty() else 160)
-    console.print(shown)
-    if note := ceiling_note(table):
-        console.print(note, style="dim", highlight=False)
-
-
-def _cell(score: Interval) -> str:
-    if math.isnan(score.value):
-        return f"not known: {score.reason}"
-    bounds = "bounds not known" if math.isnan(score.low) else f"{score.low:.2f} to {score.high:.2f}"
-    return f"{score.value:.2f} ({bounds})"
 
 
 def plain_scores(table: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

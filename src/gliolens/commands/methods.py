@@ -164,8 +164,8 @@ def _settings(given: Sequence[str]) -> dict[str, dict[str, Any]]:
 
 
 def _print_outcome(done: Any, json: bool) -> int:
-    from gliolens.outline_scores import plain_outlines, print_outlines
-    from gliolens.protocol import print_scores
+    from gliolens.outline_scores import plain_outlines
+    from gliolens.report.terminal import print_outlines, print_scores
     from gliolens.train import metrics_of
 
     if json:
