@@ -91,9 +91,7 @@ def bench(
     answers = _compete_over_folds(entrants, found.cases, division, run)
     answers, table = score_beside_ceilings(answers, truth, target, found.classes, seed=seed)
     write_results(out, answers, table, found.failures)
-    for entrant in entrants:
-        write_fidelity(out / entrant.folder, entrant.method, entrant.config)
-    write_json(out / "bench.json", {"settings": asked, "left_out": found.left_out, "software": software()})
+    _write_settings(out, entrants, asked, found.left_out)
     _write_page(out, table, asked, found.left_out, found.cases.only(set(answers["case"])))
     return Outcome(out, table, found.failures)
 
@@ -128,6 +126,14 @@ def _compete_over_folds(entrants: Sequence[Entrant], cases: Cases, split: Split,
             answer = compete(entrant, cases.only(fold.train), cases.only(fold.test), mine)
             answers.append(answer.assign(fold=k + 1))
     return pd.concat(answers, ignore_index=True)
+
+
+def _write_settings(
+    out: Path, entrants: Sequence[Entrant], asked: Mapping[str, Any], left_out: Mapping[str, str]
+) -> None:
+    for entrant in entrants:
+        write_fidelity(out / entrant.folder, entrant.method, entrant.config)
+    write_json(out / "bench.json", {"settings": asked, "left_out": left_out, "software": software()})
 
 
 def _write_page(
