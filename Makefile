@@ -13,6 +13,7 @@ PIP   := $(BIN)/python -m pip --disable-pip-version-check
 PYTHONS ?= python3.11 python3.12 python3.13 python3
 # Tests of one file run in one process: the code blocks of a page build on one another.
 PYTEST ?= -n 2 --dist loadfile
+# One thread a process: programs of PyTorch that share cores slow each other down many times.
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test check style types layers docs oracle weights clean
@@ -38,7 +39,7 @@ demo: setup ## the whole story on the built-in cohort, ending in a report
 	$(BIN)/gliolens demo
 
 test: setup ## all tests, the code blocks of the documentation among them
-	$(BIN)/python -m pytest $(PYTEST)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PYTEST)
 
 check: style types layers docs ## style, types, layers, and the documentation built strictly
 

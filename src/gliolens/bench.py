@@ -93,13 +93,10 @@ def bench(
     answers = _compete_over_folds(entrants, found.cases, division, run)
     answers, table = score_beside_ceilings(answers, truth, target, found.classes, seed=seed)
     write_results(out, answers, table, found.failures)
-    for entrant in entrants:
-        write_fidelity(out / entrant.folder, entrant.method, entrant.config)
-    files = [
-        out / e.folder / f"fold-{k + 1}" / OUTLINES for e in entrants for k in range(len(division.folds))
-    ]
-    outlines = write_outlines(out, files, found.cases.rows, seed=seed)
-    write_json(out / "bench.json", {"settings": asked, "left_out": found.left_out, "software": software()})
+    _write_settings(out, entrants, asked, found.left_out)
+    folds = range(1, len(division.folds) + 1)
+    drawn = [out / entrant.folder / f"fold-{k}" / OUTLINES for entrant in entrants for k in folds]
+    outlines = write_outlines(out, drawn, found.cases.rows, seed=seed)
     _write_page(out, table, asked, found.left_out, found.cases.only(set(answers["case"])))
     return Outcome(out, table, found.failures, outlines)
 
@@ -134,6 +131,14 @@ def _compete_over_folds(entrants: Sequence[Entrant], cases: Cases, split: Split,
             answer = compete(entrant, cases.only(fold.train), cases.only(fold.test), mine)
             answers.append(answer.assign(fold=k + 1))
     return pd.concat(answers, ignore_index=True)
+
+
+def _write_settings(
+    out: Path, entrants: Sequence[Entrant], asked: Mapping[str, Any], left_out: Mapping[str, str]
+) -> None:
+    for entrant in entrants:
+        write_fidelity(out / entrant.folder, entrant.method, entrant.config)
+    write_json(out / "bench.json", {"settings": asked, "left_out": left_out, "software": software()})
 
 
 def _write_page(

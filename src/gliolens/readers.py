@@ -57,7 +57,8 @@ def preferred(losses: Mapping[Choice, np.ndarray]) -> Choice:
     """The pooling and series of the lowest loss; attention only where it is lower by more than a standard error.
 
     Attention has thousands of weights to learn, and of choices that serve about as well the simplest is the one to
-    take (Breiman et al. 1984, Classification and Regression Trees, section 3.4.3). Measured in docs/log.md.
+    take (Breiman et al. 1984, Classification and Regression Trees, section 3.4.3). On real patients the rule made no
+    difference that could be seen (docs/log.md).
     """
     simple = {c: loss for c, loss in losses.items() if c.pooling != "attention"}
     best = min(simple, key=lambda c: simple[c].mean())
