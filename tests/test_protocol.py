@@ -18,13 +18,13 @@ from gliolens.protocol import (
     Entrant,
     answer_rows,
     check_settings,
-    common_series,
     compete,
     entrant_of,
     plain_scores,
     read_answers,
     score,
 )
+from gliolens.usable import common_series
 
 CLASSES = ("wildtype", "mutant")
 

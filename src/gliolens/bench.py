@@ -25,16 +25,15 @@ from gliolens.protocol import (
     SCORES,
     Entrant,
     check_settings,
-    common_series,
     compete,
     controls,
     score_beside_ceilings,
-    usable_cases,
 )
 from gliolens.report.curves import read_curves
 from gliolens.report.page import write_bench_report
 from gliolens.stats.classification import SCORE_TITLES
 from gliolens.train import Outcome, division_of, write_results
+from gliolens.usable import common_series, usable_cases
 
 
 def bench(
@@ -94,9 +93,7 @@ def bench(
     answers, table = score_beside_ceilings(answers, truth, target, found.classes, seed=seed)
     write_results(out, answers, table, found.failures)
     _write_settings(out, entrants, asked, found.left_out)
-    folds = range(1, len(division.folds) + 1)
-    drawn = [out / entrant.folder / f"fold-{k}" / OUTLINES for entrant in entrants for k in folds]
-    outlines = write_outlines(out, drawn, found.cases.rows, seed=seed)
+    outlines = write_outlines(out, _drawn(out, entrants, division), found.cases.rows, seed=seed)
     _write_page(out, table, asked, found.left_out, found.cases.only(set(answers["case"])))
     return Outcome(out, table, found.failures, outlines)
 
@@ -131,6 +128,11 @@ def _compete_over_folds(entrants: Sequence[Entrant], cases: Cases, split: Split,
             answer = compete(entrant, cases.only(fold.train), cases.only(fold.test), mine)
             answers.append(answer.assign(fold=k + 1))
     return pd.concat(answers, ignore_index=True)
+
+
+def _drawn(out: Path, entrants: Sequence[Entrant], division: Split) -> list[Path]:
+    """Scores of the outlines of every entrant and fold, where it draws any."""
+    return [out / e.folder / f"fold-{k + 1}" / OUTLINES for e in entrants for k in range(len(division.folds))]
 
 
 def _write_settings(

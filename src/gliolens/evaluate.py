@@ -14,8 +14,9 @@ from gliolens.io.tables import read_cohort
 from gliolens.method import Run, changed, find_method
 from gliolens.outline_scores import write_outlines
 from gliolens.progress import Counter, say
-from gliolens.protocol import answer_rows, controls, entrant_of, score_beside_ceilings, usable_cases
+from gliolens.protocol import answer_rows, controls, entrant_of, score_beside_ceilings
 from gliolens.train import Outcome, model_folder, read_run, write_results
+from gliolens.usable import usable_cases
 
 
 def evaluate(run: Path, cohort: Path, out: Path | None = None) -> Outcome:

@@ -1,4 +1,4 @@
-"""The protocol every method runs under: who can be used, fit on one side of a split, answer on the other, score.
+"""The protocol every method runs under: fit on one side of a split, answer on the other, score.
 
 A table of scores is made here and nowhere else, and it always holds every control; that of a simulated cohort also
 holds its ceilings.
@@ -13,17 +13,15 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
-from gliolens.case import CaseRow
 from gliolens.cohorts.phantom.ceiling import CEILINGS, Truth, ceiling_rows
-from gliolens.errors import CaseError, CohortError, ConfigError
+from gliolens.errors import CohortError, ConfigError
 from gliolens.io.store import content_hash, read_json, write_json, write_text
-from gliolens.labels import SERIES, TARGETS
-from gliolens.loader import Arrays, Cases, fingerprint, select
+from gliolens.loader import Arrays, Cases, fingerprint
 from gliolens.method import Model, Run, find_method, identity_of
 from gliolens.methods.controls import KINDS
 from gliolens.methods.controls import Config as Control
 from gliolens.outline_scores import outline_rows
-from gliolens.progress import Tick, say
+from gliolens.progress import say
 from gliolens.stats.classification import class_scores
 from gliolens.stats.intervals import Interval, delong
 
@@ -65,115 +63,6 @@ def controls() -> tuple[Entrant, ...]:
     return tuple(
         Entrant(title, "controls", Control(kind=kind), is_control=True) for kind, title in KINDS.items()
     )
-
-
-@dataclass(frozen=True)
-class Usable:
-    """A cohort divided by what can be used for a target.
-
-    Attributes:
-        cases: those that can.
-        classes: the target's classes that occur, in order; the last is the positive one of two.
-        left_out: why each other case cannot (its label, series or mask is not there).
-        failures: what was wrong with cases that should have been usable.
-    """
-
-    cases: Cases
-    classes: tuple[str, ...]
-    left_out: Mapping[str, str]
-    failures: Mapping[str, str]
-
-
-def usable_cases(
-    rows: Sequence[CaseRow],
-    *,
-    target: str,
-    series: Sequence[str],
-    entrants: Sequence[Entrant],
-    cache: Path,
-    classes: Sequence[str] = (),
-    tick: Tick | None = None,
-) -> Usable:
-    """Find the cases that every entrant can use; say on stderr what is left out and why.
-
-    What entrants make of a case is kept in `cache`, so each case is decoded once a method here, and never again.
-
-    Args:
-        rows: the cohort.
-        target: its class must be known.
-        series: every case must have them.
-        entrants: who must be able to use a case.
-        cache: see `Method.ready`.
-        classes: classes that a trained run can tell apart; all that occur where empty.
-        tick: progress.
-
-    Raises:
-        CohortError: fewer than two classes of the target remain (one is enough where `classes` are given), or
-            grades of two schemes would be pooled.
-    """
-    chosen, left_out = select(rows, target=target, series=series)
-    for row in chosen:
-        if classes and row.targets[target] not in classes:
-            left_out[row.case] = f"{target} {row.targets[target]}, which the run was not trained to tell"
-    cases, failures = Cases(tuple(r for r in chosen if r.case not in left_out), tuple(series)), {}
-    asked = {e.method if e.is_control else e.name: e for e in entrants}.values()
-    for i, row in enumerate(cases.rows):
-        try:
-            for entrant in asked:
-                find_method(entrant.method).ready(cases.only([row.case]), entrant.config, cache)
-        except CaseError as error:
-            failures[row.case] = str(error)
-        if tick:
-            tick(i + 1, len(cases))
-    cases = cases.only([row.case for row in cases.rows if row.case not in failures])
-    _say_left_out(left_out, failures)
-    _check_schemes(cases.rows, target)
-    present = set(cases.classes(target))
-    if len(present) < (1 if classes else 2):
-        raise CohortError(
-            f"{target}: {len(cases)} of {len(rows)} cases can be used and hold {len(present)} of its classes "
-            f"({', '.join(sorted(present)) or 'none'}); {1 if classes else 2} needed. Left out: {_reasons(left_out)}"
-        )
-    return Usable(
-        cases, tuple(classes) or tuple(c for c in TARGETS[target] if c in present), left_out, failures
-    )
-
-
-def _check_schemes(rows: Sequence[CaseRow], target: str) -> None:
-    schemes = sorted({row.label_scheme for row in rows if row.label_scheme in ("who2016", "who2021")})
-    if target == "who_grade" and len(schemes) > 1:
-        raise CohortError(
-            f"WHO grades of {' and '.join(schemes)} are never pooled: the same tumour can have another grade; "
-            "index the cohort again with --label-scheme, or make a table of each"
-        )
-
-
-def _say_left_out(left_out: Mapping[str, str], failures: Mapping[str, str]) -> None:
-    if left_out:
-        say(f"{len(left_out)} cases left out: {_reasons(left_out)}")
-    for error in failures.values():
-        say(f"refused: {error}")
-
-
-def _reasons(left_out: Mapping[str, str]) -> str:
-    counts = pd.Series(list(left_out.values()), dtype=str).value_counts()
-    return "; ".join(f"{n} {reason}" for reason, n in counts.items()) or "none"
-
-
-def common_series(rows: Sequence[CaseRow], target: str) -> tuple[str, ...]:
-    """The series that every case with a mask and a known target has.
-
-    Raises:
-        CohortError: there is none.
-    """
-    asked, _ = select(rows, target=target, series=())
-    common = tuple(s for s in SERIES if all(s in row.files for row in asked))
-    if not asked or not common:
-        raise CohortError(
-            f"no series is there for all {len(asked)} cases with a mask and a known {target}; name some with --series, "
-            "and the cases without them are left out"
-        )
-    return common
 
 
 # --- fit on one side, answer on the other ----------------------------------------------------------------------

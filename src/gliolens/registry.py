@@ -12,7 +12,7 @@ METHODS: Final[Mapping[str, str]] = {
 """Name and module of each method."""
 
 PAPERS: Final[Mapping[str, str]] = {
-    "janardhan2025": "gliolens.papers.janardhan2025",
+    "janardhan2025": "gliolens.papers.janardhan2025.reproduction",
     "li2025": "gliolens.papers.li2025",
 }
 """Name and module of each paper that can be reproduced."""

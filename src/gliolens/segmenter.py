@@ -63,11 +63,14 @@ class Fusion:
         flat: U-Net of slices.
         deep: U-Net of volumes.
         weight: a, one share for all voxels, or a network that gives one a voxel.
+        every: the 2-D network sees every so many slices; between them its answers are the nearest ones' mean, each
+            weighing by how near it is.
     """
 
     flat: UNet
     deep: UNet
     weight: float | Weigher
+    every: int = 1
 
     @property
     def tissues(self) -> int:
@@ -80,16 +83,31 @@ class Fusion:
         return None if isinstance(self.weight, Weigher) else self.weight
 
     def __call__(self, image: Float[np.ndarray, "c d h w"]) -> Float[np.ndarray, "k d h w"]:
-        """Probabilities of tissues at each voxel; none outside the brain."""
-        return self.joined(*self.branches(image))
+        """Probabilities of tissues at each voxel; none outside the brain. A network without weight is not asked."""
+        if self.weight == 1:
+            return self.flat_of(image)
+        return self.deep_of(image) if self.weight == 0 else self.joined(*self.branches(image))
 
     def branches(self, image: Float[np.ndarray, "c d h w"]) -> tuple[np.ndarray, np.ndarray]:
         """Probabilities (k, d, h, w) of the 2-D and of the 3-D network."""
-        brain = np.asarray(image.any(axis=0))
-        seen = torch.from_numpy(image)
-        flat = softmax_of(self.flat, seen.permute(3, 0, 1, 2)).permute(1, 2, 3, 0)
-        deep = softmax_of(self.deep, seen[None])[0]
-        return _within(flat.numpy(), brain), _within(deep.numpy(), brain)
+        return self.flat_of(image), self.deep_of(image)
+
+    def flat_of(self, image: Float[np.ndarray, "c d h w"]) -> Float[np.ndarray, "k d h w"]:
+        """Probabilities of the 2-D network, which is shown slices that hold brain."""
+        heights = np.flatnonzero(image.any(axis=(0, 1, 2)))
+        told = np.zeros((self.tissues, *image.shape[1:]), np.float32)
+        if len(heights):
+            shown = np.unique([*heights[:: self.every], heights[-1]])
+            slices = torch.from_numpy(np.ascontiguousarray(image[..., shown].transpose(3, 0, 1, 2)))
+            answers = softmax_of(self.flat, slices).numpy()
+            told[..., heights] = _between(answers, shown, heights).transpose(1, 2, 3, 0)
+        return _within(told, np.asarray(image.any(axis=0)))
+
+    def deep_of(self, image: Float[np.ndarray, "c d h w"]) -> Float[np.ndarray, "k d h w"]:
+        """Probabilities of the 3-D network."""
+        return _within(
+            softmax_of(self.deep, torch.from_numpy(image)[None])[0].numpy(), np.asarray(image.any(axis=0))
+        )
 
     @torch.no_grad()
     def joined(self, flat: np.ndarray, deep: np.ndarray) -> np.ndarray:
@@ -121,6 +139,16 @@ class Fusion:
         }.items():
             net.load_state_dict(named(name, state))
         return cls(flat.eval(), deep.eval(), weigher if share is None else share)
+
+
+def _between(answers: np.ndarray, shown: np.ndarray, heights: np.ndarray) -> np.ndarray:
+    """Answers (n, ...) for slices that were shown, read linearly at all heights from the first shown to the last."""
+    below = np.searchsorted(shown, heights, side="right") - 1
+    above = np.minimum(below + 1, len(shown) - 1)
+    near = (heights - shown[below]) / np.maximum(shown[above] - shown[below], 1)
+    return np.asarray(
+        answers[below] + near[:, None, None, None] * (answers[above] - answers[below]), np.float32
+    )
 
 
 def prefixed(nets: Mapping[str, nn.Module]) -> dict[str, Tensor]:

@@ -29,9 +29,9 @@ from gliolens.protocol import (
     entrant_of,
     plain_scores,
     score_beside_ceilings,
-    usable_cases,
 )
 from gliolens.report.curves import write_curves
+from gliolens.usable import usable_cases
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,9 @@ from gliolens.cli import main
 from gliolens.cohorts.phantom.cohort import write_phantom
 from gliolens.cohorts.phantom.traits import PhantomConfig
 from gliolens.methods.segmentation_fusion import Config
-from gliolens.papers.janardhan2025 import PUBLISHED, Sides, _at_random, _Parts, reproduce
+from gliolens.papers.janardhan2025.parts import Parts, Sides
+from gliolens.papers.janardhan2025.reproduction import PUBLISHED, reproduce
+from gliolens.papers.janardhan2025.slices import divided_at_random
 from gliolens.report.sweep import sweep_figure
 from gliolens.slice_namer import slice_scores
 
@@ -50,8 +52,8 @@ def test_all_right_is_one_everywhere_and_one_tissue_alone_has_no_specificity():
 def test_slices_divided_at_random_are_on_one_side_each():
     rng = np.random.default_rng(0)
     arrays = {"image": rng.random((2, 8, 8, 40)) + 0.1, "labels": np.ones((8, 8, 40), np.uint8)}
-    parts = _Parts(Sides([arrays] * 3, [], [arrays]), 4, Config(), 0, Path())
-    learn, test = _at_random(arrays, parts, 0)
+    parts = Parts(Sides([arrays] * 3, [], [arrays]), 4, Config(), 0, Path())
+    learn, test = divided_at_random(arrays, parts, 0)
     sides = [np.any(a["image"], axis=(0, 1, 2)) for a in (learn, test)]
     assert (sides[0] ^ sides[1]).all()
     assert 2 < sides[1].sum() < 20
