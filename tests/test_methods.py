@@ -109,7 +109,7 @@ def test_one_training_step_of_segmentation_fusion_as_published():
     ]
     for net, image, truth in nets:
         with torch.autocast("cpu", torch.bfloat16):
-            loss = Task(net, segmenter._loss(paper.loss, weights), paper.rate, 1).training_step(
+            loss = Task(net, segmenter.loss_of(paper.loss, weights), paper.rate, 1).training_step(
                 (image, truth), 0
             )
         loss.backward()

@@ -1,6 +1,7 @@
 """Fusion and its parts: probabilities, shares, draws that go the same way, stages that are kept."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,20 +9,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gliolens.errors import ConfigError
+from gliolens.fusion import SHARES, Fusion, Weigher, best_share, learn_weight, region_dice, shares_scored
 from gliolens.nn.unet import UNet
-from gliolens.segmenter import (
-    SHARES,
-    Cubes,
-    Draw,
-    Fusion,
-    Weigher,
-    best_share,
-    learn_segmenter,
-    learn_weight,
-    region_dice,
-    shares_scored,
-    tissue_weights,
-)
+from gliolens.outline import read_outliner
+from gliolens.segmenter import Cubes, Draw, built_in_weights, learn_segmenter, tissue_weights
 
 WIDTHS = (4, 8)
 
@@ -82,8 +74,51 @@ def test_both_branches_see_the_very_same_voxels(monkeypatch):
     monkeypatch.setattr(UNet, "forward", spy)
     image = seen(patient(2))
     fusion().branches(image)
-    assert torch.equal(given_to[4].permute(1, 2, 3, 0), given_to[5][0])
+    brain = image.any(axis=(0, 1, 2))  # slices that hold none are not shown one by one
+    assert torch.equal(given_to[4].permute(1, 2, 3, 0), given_to[5][0][..., brain])
     assert torch.equal(given_to[5][0], torch.from_numpy(image))
+
+
+@pytest.mark.parametrize("every", [2, 3, 5, 40])
+def test_slices_that_are_not_shown_are_read_between_their_neighbours(every):
+    """Against NumPy's interpolation, voxel by voxel."""
+    image, dense = seen(patient(6)), fusion(1.0)
+    told = replace(dense, every=every)(image)
+    heights = np.flatnonzero(image.any(axis=(0, 1, 2)))
+    shown = np.unique([*heights[::every], heights[-1]])
+    exact = dense(image)
+    for d, h in ((4, 5), (9, 9), (12, 3)):
+        for k in range(4):
+            assert told[k, d, h, heights] == pytest.approx(
+                np.interp(heights, shown, exact[k, d, h, shown]), abs=1e-5
+            )
+
+
+@pytest.mark.parametrize(("weight", "idle"), [(1.0, "deep_of"), (0.0, "flat_of")])
+def test_a_network_without_weight_is_not_asked(weight, idle, monkeypatch):
+    image = seen(patient(7))
+    both = fusion(weight).joined(*fusion().branches(image))
+    monkeypatch.setattr(Fusion, idle, None)
+    assert fusion(weight)(image) == pytest.approx(both, abs=1e-6)
+
+
+def test_built_in_weights_see_each_series_as_before():
+    """Series that are left out, and whether they are there, are zeros to the built-in network; so it is here."""
+    net, order = read_outliner().net.cpu(), read_outliner().card["series"]
+    series = ("flair", "t1")
+    image = torch.randn(1, 2, 8, 8, 8)
+    whole = torch.zeros(1, 8, 8, 8, 8)
+    for i, name in enumerate(series):
+        whole[:, order.index(name)] = image[:, i]
+    mine = UNet(2, 4, net_widths := tuple(read_outliner().card["widths"]))
+    mine.load_state_dict(built_in_weights(series, net_widths), strict=False)
+    assert torch.allclose(mine.stem(image), net.stem(whole), atol=1e-5)
+    assert torch.equal(mine.up[0][0][0].weight, net.up[0][0][0].weight)
+
+
+def test_built_in_weights_of_other_widths_are_refused():
+    with pytest.raises(ConfigError, match="set start to random"):
+        built_in_weights(("t1",), (8, 16))
 
 
 def test_a_cut_network_sees_slices_one_by_one():

@@ -13,10 +13,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 from torch.utils.data import DataLoader, Dataset
 
+from gliolens.fusion import Fusion, named, prefixed, softmax_of
 from gliolens.loader import Arrays
 from gliolens.loop import finish, finished, train
 from gliolens.nn.resnet import slice_resnet
-from gliolens.segmenter import Draw, Fusion, Loss, Task, named, prefixed, softmax_of
+from gliolens.segmenter import Draw, Loss, Task
 
 Sees = Literal["probabilities", "masked"]
 LAYER: Final = "layer3"

@@ -34,13 +34,14 @@ from gliolens.cohorts.splits import holdout
 from gliolens.cube import Centre, cube_grid, from_cube, images_in, labels_in, lost_ml
 from gliolens.errors import ConfigError, ModelError
 from gliolens.explain import gradcam, share_of_most
+from gliolens.fusion import Fusion, best_share, learn_weight
 from gliolens.io.store import content_hash, file_hash, read_json, whole_file, write_json
 from gliolens.labels import SERIES
 from gliolens.loader import Arrays, Cases
 from gliolens.method import Run, changed
 from gliolens.preprocess import brain_of, tumour_of
 from gliolens.progress import Counter, Tick
-from gliolens.segmenter import TISSUES, Fusion, best_share, learn_segmenter, learn_weight
+from gliolens.segmenter import TISSUES, built_in_weights, learn_segmenter
 from gliolens.slice_namer import LAYER, SliceNamer, learn_slice_namer, slice_tissues
 from gliolens.stats.perceptron import Perceptron
 from gliolens.stats.priors import with_prior
@@ -61,6 +62,7 @@ class Config:
         voxel_mm: edge of a voxel.
         low, high: percentiles of the brain's intensities that become 0 and 1.
         widths_2d, widths_3d: channels of each level of the U-Nets, finest first.
+        start: of the 3-D U-Net: random weights, or those of the built-in outline, which has the default widths.
         loss: of the U-Nets.
         weight: how the two are joined: `fixed` by `share`; one share `chosen`, or a weight a voxel `learned`, on a
             fifth of the training patients that the U-Nets do not see.
@@ -83,6 +85,7 @@ class Config:
     high: float = 99.5
     widths_2d: tuple[int, ...] = (16, 32, 64, 128, 256)
     widths_3d: tuple[int, ...] = (16, 32, 64, 128, 128)
+    start: Literal["random", "built-in"] = "built-in"
     loss: Literal["focal", "cross-entropy", "dice+focal"] = "dice+focal"
     weight: Literal["fixed", "chosen", "learned"] = "chosen"
     share: float = 0.6
@@ -120,8 +123,8 @@ class Config:
         if name == "paper":
             return cls(
                 centre="image", edge=128, voxel_mm=1.0, low=0.0, high=100.0, widths_2d=(32, 64, 128, 256, 512),
-                widths_3d=(32, 64, 128, 256, 512), loss="focal", weight="fixed", epochs_2d=50, epochs_3d=50,
-                epochs_slices=50, slices=32, flip=False, namer_loss="dice", depth=50,
+                widths_3d=(32, 64, 128, 256, 512), start="random", loss="focal", weight="fixed", epochs_2d=50,
+                epochs_3d=50, epochs_slices=50, slices=32, flip=False, namer_loss="dice", depth=50,
             )  # fmt: skip
         raise ConfigError(f"no preset is called {name!r}; there are paper and sound")
 
@@ -130,6 +133,7 @@ class Config:
         if scale == "demo":
             return replace(
                 self, centre="brain", edge=48, voxel_mm=4.0, widths_2d=(16, 32, 64, 128), widths_3d=(16, 32, 64, 128),
+                start="random",
                 epochs_2d=12, epochs_3d=16, epochs_slices=4, depth=18, slices=12,
             )  # fmt: skip
         return self
@@ -205,7 +209,8 @@ def fit(cases: Cases, config: Config, run: Run) -> "Model":
         flip=config.flip, seed=run.seed,
     )  # fmt: skip
     flat = net(2, widths=config.widths_2d, epochs=config.epochs_2d, folder=run.folder / "2d")
-    deep = net(3, widths=config.widths_3d, epochs=config.epochs_3d, folder=run.folder / "3d")
+    first = built_in_weights(config.series, config.widths_3d) if config.start == "built-in" else {}
+    deep = net(3, widths=config.widths_3d, epochs=config.epochs_3d, folder=run.folder / "3d", first=first)
     fusion = Fusion(flat, deep, config.share)
     if config.weight == "chosen":
         fusion = replace(fusion, weight=best_share(fusion, aside, run.folder / "share.json"))

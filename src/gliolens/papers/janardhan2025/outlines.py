@@ -7,8 +7,8 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
+from gliolens.fusion import SHARES, Fusion, region_dice, shares_scored
 from gliolens.papers.janardhan2025.parts import Parts, image_of, mean_of, truth_of
-from gliolens.segmenter import SHARES, Fusion, region_dice, shares_scored
 
 LOSSES: Final = ("focal", "cross-entropy")
 MAY_LOSE: Final = 0.01

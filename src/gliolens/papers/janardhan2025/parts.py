@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
+from gliolens.fusion import Fusion, best_share, learn_weight
 from gliolens.loader import Arrays
 from gliolens.methods.segmentation_fusion import Config
-from gliolens.segmenter import Fusion, best_share, learn_segmenter, learn_weight
+from gliolens.segmenter import learn_segmenter
 from gliolens.stats.intervals import Interval, bootstrap
 
 

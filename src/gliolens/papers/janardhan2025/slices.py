@@ -5,9 +5,10 @@ from typing import Any
 
 import numpy as np
 
+from gliolens.fusion import Fusion, region_dice
 from gliolens.loader import Arrays
 from gliolens.papers.janardhan2025.parts import Parts, image_of, mean_of, truth_of
-from gliolens.segmenter import Fusion, learn_segmenter, region_dice
+from gliolens.segmenter import learn_segmenter
 from gliolens.slice_namer import learn_slice_namer, named_by_mask, slice_scores, slice_tissues
 from gliolens.stats.intervals import bootstrap
 
