@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from gliolens.case import Case, Grid
+from gliolens.labels import OEDEMA
 from gliolens.ops.geometry import bounding_box
 from gliolens.ops.zoom import zoom
 from gliolens.preprocess import rescaled
@@ -66,10 +67,18 @@ def labels_in(labels: Labels, grid: Grid, cube: Grid) -> UInt8[np.ndarray, "e f 
     return np.where(inside, found[shares.argmax(axis=0)], 0).astype(np.uint8)
 
 
-def lost_ml(tumour: Mask, grid: Grid, cube: Grid) -> float:
-    """Tumour, in ml, that lies outside a cube."""
+def lost_voxels(tumour: Mask, grid: Grid, cube: Grid) -> int:
+    """How many voxels of a tumour, on its own grid, lie outside a cube."""
     within = zoom(np.ones(cube.shape, np.float32), cube, grid) > 0
-    return float(np.count_nonzero(tumour & ~within) * grid.voxel_ml)
+    return int(np.count_nonzero(tumour & ~within))
+
+
+def drawn_labels(probabilities: Float[np.ndarray, "k d h w"], cube: Grid, grid: Grid) -> Labels:
+    """The likeliest tissue of each voxel of the case's own grid; where only tumour is told, it counts as oedema."""
+    on_grid = from_cube(probabilities[1:], cube, grid)
+    none = 1.0 - on_grid.sum(axis=0)
+    drawn = np.where(on_grid.max(axis=0) > none, 1 + on_grid.argmax(axis=0), 0).astype(np.uint8)
+    return np.where(drawn > 0, np.uint8(OEDEMA), np.uint8(0)) if len(probabilities) == 2 else drawn
 
 
 def from_cube(values: Float[np.ndarray, "k d h w"], cube: Grid, grid: Grid) -> Float[np.ndarray, "k D H W"]:

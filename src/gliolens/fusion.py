@@ -1,5 +1,6 @@
 """Two networks that outline a tumour, slice by slice and as a volume, and what joins them."""
 
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
+from gliolens.errors import CohortError
 from gliolens.io.store import read_json, write_json
 from gliolens.labels import REGIONS
 from gliolens.loader import Arrays
@@ -181,15 +183,27 @@ def best_share(fusion: Fusion, aside: Sequence[Arrays], file: Path) -> float:
         fusion: the networks.
         aside: the patients.
         file: where the Dice of every share is kept.
+
+    Raises:
+        CohortError: no patient has tumour in the cube.
     """
     if not file.is_file():
         scores = [shares_scored(fusion, arrays) for arrays in aside]
-        told = {str(a): float(np.nanmean([s[a] for s in scores])) for a in SHARES}
+        told = {str(a): _mean_known([s[a] for s in scores], len(aside)) for a in SHARES}
         write_json(file, {"patients": len(aside), "mean_dice": told})
     found = read_json(file)["mean_dice"]
     best = max(found, key=lambda a: found[a])
     say(f"share of the 2-D network: {best}")
     return float(best)
+
+
+def _mean_known(scores: Sequence[float], patients: int) -> float:
+    known = [s for s in scores if not np.isnan(s)]
+    if not known:
+        raise CohortError(
+            f"none of the {patients} patients to choose on has tumour in the cube; set weight to fixed"
+        )
+    return float(np.mean(known))
 
 
 def shares_scored(fusion: Fusion, arrays: Arrays) -> dict[float, float]:
@@ -219,14 +233,12 @@ def learn_weight(
     if finished(folder, weigher):
         return weigher
     optimiser = torch.optim.AdamW(weigher.parameters(), 1e-2)
-    pairs = [
-        (*(torch.from_numpy(p)[None] for p in fusion.branches(np.asarray(a["image"], np.float32))),
-         torch.from_numpy(np.minimum(a["labels"], fusion.tissues - 1).astype(np.int64))[None])
-        for a in aside
-    ]  # fmt: skip
+    kept = _branches_of(fusion, aside, folder / "seen")
     weights = tissue_weights(aside, fusion.tissues)
     for _ in range(epochs):
-        for flat, deep, truth in pairs:
+        for arrays, file in zip(aside, kept, strict=True):
+            flat, deep = torch.from_numpy(np.load(file))[:, None].float()
+            truth = torch.from_numpy(np.minimum(arrays["labels"], fusion.tissues - 1).astype(np.int64))[None]
             a = weigher(flat, deep)
             joined = (a * flat + (1 - a) * deep).clamp_min(1e-6)
             loss = F.nll_loss(joined.log(), truth, weight=weights)
@@ -234,4 +246,14 @@ def learn_weight(
             loss.backward()
             optimiser.step()
     finish(folder, weigher)
+    shutil.rmtree(folder / "seen")
     return weigher
+
+
+def _branches_of(fusion: Fusion, patients: Sequence[Arrays], folder: Path) -> list[Path]:
+    """What both networks answer to every patient, in 16 bits and files (2, k, E, E, E): too much for memory."""
+    folder.mkdir(parents=True, exist_ok=True)
+    files = [folder / f"{i}.npy" for i in range(len(patients))]
+    for arrays, file in zip(patients, files, strict=True):
+        np.save(file, np.stack(fusion.branches(np.asarray(arrays["image"], np.float32))).astype(np.float16))
+    return files

@@ -273,7 +273,7 @@ def _answer(case: Case, row: CaseRow, run: TrainedRun, drawn: Drawn | None) -> A
         prediction=prediction,
         trained_on=f"{learnt} cases of {run.about['cohort']}, scored on {others} others",
         scores=[_score(s) for s in run.scores],
-        cautions=[*_cautions(row, run), *([] if drawn is None else [drawn.beside_run])],
+        cautions=[*_cautions(row, run), *([drawn.beside_run] if drawn and prediction.labels is None else [])],
     )
 
 

@@ -1,5 +1,6 @@
 """Scores of drawn outlines beside those of the built-in network, case by case and as means with intervals."""
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -10,6 +11,7 @@ import pandas as pd
 from gliolens.case import CaseRow, Volume
 from gliolens.io.nifti import read_labels
 from gliolens.io.store import content_hash, file_hash, read_json, write_json, write_text
+from gliolens.labels import regions_known
 from gliolens.loader import fingerprint, read_case
 from gliolens.outline import read_outliner
 from gliolens.progress import Counter
@@ -23,13 +25,16 @@ TITLES: Final[Mapping[str, str]] = {
 }  # fmt: skip
 
 
-def outline_rows(method: str, row: CaseRow, labels: Volume) -> list[dict[str, Any]]:
-    """Scores of one drawn outline against the case's mask: a row a region that the mask can tell.
+def outline_rows(
+    method: str, row: CaseRow, labels: Volume, *, drawn_scheme: str = "gliolens"
+) -> list[dict[str, Any]]:
+    """Scores of one drawn outline against the case's mask: a row a region that both can tell.
 
     Args:
         method: who drew it.
         row: the case, with its mask.
         labels: the outline, labels 0 to 3 on the case's grid.
+        drawn_scheme: what the outline can tell, a name from `labels.MASK_SCHEMES`.
 
     Raises:
         ValueError: the case has no mask.
@@ -40,7 +45,8 @@ def outline_rows(method: str, row: CaseRow, labels: Volume) -> list[dict[str, An
     spacing = stored.volume.grid.spacing
     found = scores_by_region(stored.volume.voxels, labels.voxels, spacing, scheme=scheme)
     who = {"method": method, "case": row.case, "patient": row.patient}
-    return [{**who, "region": region, **scores} for region, scores in found.items()]
+    both = regions_known(drawn_scheme)
+    return [{**who, "region": region, **scores} for region, scores in found.items() if region in both]
 
 
 def write_outlines(
@@ -57,7 +63,7 @@ def write_outlines(
     Returns:
         The means; see `summary`. Nothing where no outline was drawn.
     """
-    drawn = [pd.read_csv(file, dtype={"case": str, "patient": str}) for file in files if file.is_file()]
+    drawn = [_read(file) for file in files if file.is_file()]
     if not drawn:
         return []
     mine = pd.concat(drawn, ignore_index=True)
@@ -89,7 +95,13 @@ def _built_in(rows: Sequence[CaseRow], file: Path) -> pd.DataFrame:
             tick(i, len(rows))
         write_text(file, pd.DataFrame(out).to_csv(index=False))
         write_json(mark, {"asked": asked, "sha256": file_hash(file)})
-    return pd.read_csv(file, dtype={"case": str, "patient": str})
+    return _read(file)
+
+
+def _read(file: Path) -> pd.DataFrame:
+    """Scores as they were written; names stay as they are, `NA` too, and empty scores are not known."""
+    table = pd.read_csv(file, dtype=str, keep_default_na=False)
+    return table.assign(**{score: pd.to_numeric(table[score]) for score in SEGMENTATION_SCORES})
 
 
 def summary(table: pd.DataFrame, *, seed: int) -> list[dict[str, Any]]:
@@ -113,6 +125,8 @@ def summary(table: pd.DataFrame, *, seed: int) -> list[dict[str, Any]]:
 
 
 def _mean(values: np.ndarray, patients: Sequence[str], seed: int) -> Interval:
+    if len(values) == 0:
+        return Interval(math.nan, math.nan, math.nan, "no case holds it, and none was drawn")
     return bootstrap(lambda rows: float(values[rows].mean()), patients, np.zeros(len(values), int), seed=seed)
 
 
@@ -123,6 +137,11 @@ def plain_outlines(means: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         told = {k: row[k] for k in ("method", "region", "n")}
         for score in SEGMENTATION_SCORES:
             x = row[score]
-            told |= {score: x.value, f"{score}_low": x.low, f"{score}_high": x.high}
+            told |= {
+                score: x.value,
+                f"{score}_low": x.low,
+                f"{score}_high": x.high,
+                f"{score}_reason": x.reason,
+            }
         out.append(told)
     return out

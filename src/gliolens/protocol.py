@@ -149,7 +149,7 @@ def answer_rows(
     for row, ready in zip(cases.rows, made, strict=True):
         answer = model.answer(row, ready)
         if answer.labels is not None and outlines is not None and row.mask is not None:
-            drawn += outline_rows(entrant.name, row, answer.labels)
+            drawn += outline_rows(entrant.name, row, answer.labels, drawn_scheme=answer.labels_scheme)
         p = answer.probabilities[run.target]
         out.append(
             {

@@ -23,7 +23,9 @@ from gliolens.nn.unet import UNet
 from gliolens.outline import read_outliner
 
 TISSUES: Final = ("none", "necrotic core", "oedema", "enhancing tumour")
-"""What is told of a voxel and of a slice, as labels 0 to 3; where masks tell the whole tumour only, none and tumour."""
+"""What is told of a voxel and of a slice, as labels 0 to 3."""
+TUMOUR_ONLY: Final = ("none", "tumour")
+"""The same where masks tell the whole tumour only, as labels 0 and 1."""
 GAMMA: Final = 2.0
 """Of the focal loss (Lin et al. 2017, doi 10.1109/ICCV.2017.324)."""
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -48,8 +50,9 @@ class Draw(Sampler[int]):
         return self.patients
 
     def __iter__(self) -> Iterator[int]:
+        # a generator: Lightning asks for the iterator before it says which epoch a training goes on with
         order = np.random.default_rng([self.seed, self.epoch]).permutation(self.patients)
-        return iter((self.epoch * self.patients + order).tolist())
+        yield from (self.epoch * self.patients + order).tolist()
 
 
 class Cubes(Dataset[tuple[Tensor, Tensor]]):
@@ -140,8 +143,9 @@ class Task(L.LightningModule):
     def configure_optimizers(self) -> Any:
         """AdamW, its rate rising for a tenth of the steps and then falling."""
         optimiser = torch.optim.AdamW(self.parameters(), self.rate, weight_decay=1e-4)
+        rising = max(0.1, min(2 / self.steps, 0.99))  # PyTorch divides by the steps of the rise less one
         schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimiser, self.rate, total_steps=self.steps, pct_start=0.1
+            optimiser, self.rate, total_steps=self.steps, pct_start=rising
         )
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 

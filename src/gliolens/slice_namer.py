@@ -1,5 +1,6 @@
 """A network that names the tissue a slice holds most of, from what segmenters answer there."""
 
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Final, Literal
 import lightning as L  # noqa: N812
 import numpy as np
 import torch
-from sklearn.metrics import accuracy_score, confusion_matrix, precision_recall_fscore_support
+from sklearn.metrics import accuracy_score, precision_recall_fscore_support
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 from torch.utils.data import DataLoader, Dataset
@@ -125,26 +126,34 @@ def learn_slice_namer(
     namer = SliceNamer(net, sees)
     if finished(folder, net):
         return namer
-    seen, truth = _slices_of(fusion, namer, prepared, least_pixels)
+    seen, truth = _slices_of(fusion, namer, prepared, least_pixels, folder / "seen")
     counts = np.bincount(np.concatenate(truth), minlength=tissues)
     task = Task(net, _loss(loss, counts), rate, epochs * len(prepared))
     drawn = Slices(seen, truth, slices, flip, seed)
     batches = DataLoader(drawn, batch_size=None, sampler=Draw(len(prepared), seed))
     train(task, batches, epochs=epochs, folder=folder, label="naming slices, epochs", seed=seed)
     finish(folder, net)
+    shutil.rmtree(folder / "seen")
     return namer
 
 
 def _slices_of(
-    fusion: Fusion, namer: SliceNamer, prepared: Sequence[Arrays], least_pixels: float
+    fusion: Fusion, namer: SliceNamer, prepared: Sequence[Arrays], least_pixels: float, folder: Path
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """What the network sees of every patient's slices with brain, in 16 bits, and their tissues."""
+    """What the network sees of every patient's slices with brain, in 16 bits, and their tissues.
+
+    Slices lie in files of `folder`, mapped into memory: those of a large cohort would not fit.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
     seen, truth = [], []
-    for arrays in prepared:
+    for i, arrays in enumerate(prepared):
         image = np.asarray(arrays["image"], np.float32)
         brain = np.any(image, axis=(0, 1, 2))
         labels = np.minimum(arrays["labels"], fusion.tissues - 1)
-        seen.append(namer.sees_of(image, fusion(image)).numpy()[brain].astype(np.float16))
+        np.save(
+            file := folder / f"{i}.npy", namer.sees_of(image, fusion(image)).numpy()[brain].astype(np.float16)
+        )
+        seen.append(np.load(file, mmap_mode="r"))
         truth.append(named_by_mask(labels, fusion.tissues, least_pixels)[brain])
     return seen, truth
 
@@ -167,23 +176,18 @@ SCORES: Final = ("accuracy", "precision", "recall", "f1", "specificity")
 """Of named slices."""
 
 
-def slice_scores(truth: np.ndarray, told: np.ndarray, tissues: int) -> dict[str, float]:
-    """`SCORES` of named slices; all but accuracy are means over the tissues weighted by their slices.
+def slice_scores(truth: np.ndarray, told: np.ndarray) -> dict[str, float]:
+    """`SCORES` of named slices; all but accuracy are plain means over the tissues that occur.
 
     Args:
         truth: tissues (n,).
         told: tissues (n,).
-        tissues: how many there are.
     """
+    occur = np.unique(truth)
     precision, recall, f1, _ = precision_recall_fscore_support(
-        truth, told, average="weighted", zero_division=0
+        truth, told, labels=occur, average="macro", zero_division=0
     )
-    table = confusion_matrix(truth, told, labels=list(range(tissues)))
-    others = table.sum() - table.sum(axis=1)
-    spared = others - (table.sum(axis=0) - table.diagonal())
-    there = others > 0
-    specificity = np.average(
-        (spared[there] / others[there]), weights=np.maximum(table.sum(axis=1)[there], 1e-9)
-    )
+    spared = [np.mean(told[truth != k] != k) for k in occur if (truth != k).any()]
+    specificity = np.mean(spared) if spared else np.nan
     numbers = (accuracy_score(truth, told), precision, recall, f1, specificity)
     return dict(zip(SCORES, map(float, numbers), strict=True))

@@ -8,11 +8,13 @@ import pytest
 from gliolens.cohorts.phantom.cohort import write_phantom
 from gliolens.cohorts.phantom.traits import PhantomConfig
 from gliolens.errors import ConfigError, ModelError
+from gliolens.io.nifti import read_volume, write_volume
 from gliolens.io.tables import read_cohort
 from gliolens.labels import SERIES
 from gliolens.loader import Cases
 from gliolens.method import Run
 from gliolens.methods import segmentation_fusion as method
+from gliolens.outline_scores import outline_rows
 from gliolens.stats.segmentation import dice
 
 QUICK = replace(
@@ -82,22 +84,43 @@ def test_each_stage_is_kept_and_a_second_fit_takes_none_again(cases, fitted, mon
     assert again.predict(cases[0]).probabilities == model.predict(cases[0]).probabilities
 
 
-def test_masks_that_tell_the_whole_tumour_only_make_networks_that_do(cases, tmp_path):
-    binary = replace(cases, rows=tuple(replace(row, mask_scheme="binary") for row in cases.rows))
-    prepared = [
-        {**method.prepare(replace(c, mask_scheme="binary", tumour=(c.tumour > 0).astype(np.uint8)), QUICK)}
-        for c in (cases[0], cases[1])
-    ]
-    assert all(bool(p["binary"]) for p in prepared)
-    assert {*np.unique(prepared[0]["labels"])} == {0, 1}
-    assert len(binary) == len(cases)
+def test_one_mask_that_tells_the_whole_tumour_only_makes_networks_that_do(cases, tmp_path, capsys):
+    first, *rest = cases.rows
+    mask = read_volume(first.mask, first.case).volume
+    write_volume(
+        file := tmp_path / "mask.nii.gz", replace(mask, voxels=(mask.voxels > 0).astype(np.uint8)), mask.grid
+    )
+    mixed = replace(cases, rows=(replace(first, mask=file, mask_scheme="binary"), *rest))
+    quick = replace(QUICK, epochs_2d=1, epochs_3d=1, epochs_slices=1)
+    model = method.fit(mixed, quick, Run("grade", ("LGG", "HGG"), tmp_path, tmp_path / "cache"))
+    assert "1 of 10 masks tell the whole tumour only" in capsys.readouterr().err
+    answer = model.predict(cases[0])
+    assert set(answer.evidence) == {"share of slices: none", "share of slices: tumour"}
+    assert set(np.unique(answer.labels.voxels)) <= {0, 2}
+    scored = outline_rows(
+        "m", cases.rows[1], model.predict(cases[1]).labels, drawn_scheme=answer.labels_scheme
+    )
+    assert [row["region"] for row in scored] == ["whole"]
+
+
+def test_a_series_it_did_not_learn_from_changes_nothing(cases, fitted, tmp_path):
+    two = replace(QUICK, series=("t1ce", "flair"), epochs_2d=1, epochs_3d=1, epochs_slices=1)
+    some = replace(cases, series=two.series)
+    model = method.fit(some, two, Run("grade", ("LGG", "HGG"), tmp_path, tmp_path / "cache"))
+    four, only = replace(cases[0], brain=None), replace(some[0], brain=None)
+    assert set(four.series) > set(only.series)
+    assert model.predict(four).probabilities == model.predict(only).probabilities
+
+
+def test_weights_it_starts_from_belong_to_its_identity():
+    assert method.identity(replace(QUICK, start="built-in")) != method.identity(QUICK)
 
 
 def test_tumour_that_a_crop_loses_is_counted(cases):
     narrow = replace(QUICK, centre="image", voxel_mm=2.0)  # a cube of 64 mm
-    lost = [float(method.prepare(case, narrow)["lost_ml"]) for case in cases]
-    whole = [float(method.prepare(case, QUICK)["lost_ml"]) for case in cases]
-    assert max(lost) > 1
+    lost = [int(method.prepare(case, narrow)["lost"]) for case in cases]
+    whole = [int(method.prepare(case, QUICK)["lost"]) for case in cases]
+    assert max(lost) > 10
     assert max(whole) == 0
 
 

@@ -5,7 +5,9 @@ import math
 import numpy as np
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from scipy import ndimage
 from sklearn.metrics import f1_score, jaccard_score
 
 from gliolens.errors import ConfigError
@@ -125,11 +127,45 @@ def test_a_lesion_that_was_made_up_counts_nought():
     assert lesionwise_dice(lesions(), made_up, (1, 1, 1)) == pytest.approx(2 / 3)
 
 
-def test_specks_and_nothing_do_not_count():
-    speck = lesions()
+def test_specks_of_the_reference_do_not_count_and_made_up_ones_do():
+    reference, speck = lesions(), lesions()
     speck[18, 15, 15] = True
-    assert lesionwise_dice(lesions(), speck, (1, 1, 1)) == 1
+    assert lesionwise_dice(lesions(), speck, (1, 1, 1)) == pytest.approx(2 / 3)
+    reference[18:20, 12:16, 12:18] = True  # 48 mm3
+    drawn = reference.copy()
+    drawn[18:20, 16, 12:14] = True  # and 4 more
+    assert lesionwise_dice(reference, lesions(), (1, 1, 1)) == 1
+    assert lesionwise_dice(reference, drawn, (1, 1, 1)) == 1
     assert math.isnan(lesionwise_dice(np.zeros((4, 4, 4)), np.zeros((4, 4, 4)), (1, 1, 1)))
+
+
+def lesion_by_lesion(reference, predicted, spacing):
+    """The same rules, one mask for each lesion and piece."""
+    corners, edges = np.ones((3, 3, 3)), ndimage.generate_binary_structure(3, 2)
+    lesions, n = ndimage.label(ndimage.binary_dilation(reference, edges, 3), corners)
+    pieces, m = ndimage.label(predicted, corners)
+    scores, used = [], set()
+    for k in range(1, n + 1):
+        lesion = (lesions == k) & reference
+        mine = set(np.unique(pieces[ndimage.binary_dilation(lesion, edges, 3)])) - {0}
+        used |= mine
+        if lesion.sum() * math.prod(spacing) > 50:
+            scores.append(dice(lesion, np.isin(pieces, list(mine))))
+    scores += [0.0] * (m - len(used))
+    return np.mean(scores) if scores else math.nan
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32 - 1))
+def test_lesions_all_at_once_are_those_one_by_one(seed):
+    rng = np.random.default_rng(seed)
+    spacing = (1.0, 2.0, 1.5)
+    a, b = (
+        ndimage.binary_dilation(rng.random((16, 14, 12)) < rng.choice([0.001, 0.004]), iterations=2)
+        for _ in "ab"
+    )
+    b ^= rng.random(b.shape) < 0.002
+    assert lesionwise_dice(a, b, spacing) == pytest.approx(lesion_by_lesion(a, b, spacing), nan_ok=True)
 
 
 def test_lesions_that_nearly_touch_are_one():

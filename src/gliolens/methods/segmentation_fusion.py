@@ -31,7 +31,7 @@ from safetensors.torch import load_file, save_file
 
 from gliolens.case import Case, CaseRow, Grid, Prediction, Volume
 from gliolens.cohorts.splits import holdout
-from gliolens.cube import Centre, cube_grid, from_cube, images_in, labels_in, lost_ml
+from gliolens.cube import Centre, cube_grid, drawn_labels, images_in, labels_in, lost_voxels
 from gliolens.errors import ConfigError, ModelError
 from gliolens.explain import gradcam, share_of_most
 from gliolens.fusion import Fusion, best_share, learn_weight
@@ -39,8 +39,9 @@ from gliolens.io.store import content_hash, file_hash, read_json, whole_file, wr
 from gliolens.labels import SERIES
 from gliolens.loader import Arrays, Cases
 from gliolens.method import Run, changed
+from gliolens.outline import read_outliner
 from gliolens.preprocess import brain_of, tumour_of
-from gliolens.progress import Counter, Tick
+from gliolens.progress import Counter, Tick, say
 from gliolens.segmenter import TISSUES, built_in_weights, learn_segmenter
 from gliolens.slice_namer import LAYER, SliceNamer, learn_slice_namer, slice_tissues
 from gliolens.stats.perceptron import Perceptron
@@ -106,8 +107,10 @@ class Config:
             if getattr(self, name) < low:
                 raise ConfigError(f"{name} is {getattr(self, name)}; expected {low} or more")
         deepest = 2 ** (max(len(self.widths_2d), len(self.widths_3d)) - 1)
-        if self.edge % deepest:
-            raise ConfigError(f"edge is {self.edge}; expected a multiple of {deepest}: each level halves it")
+        if self.edge % deepest or self.edge == deepest:
+            raise ConfigError(
+                f"edge is {self.edge}; expected a multiple of {deepest}, from {2 * deepest}: each level halves it"
+            )
         if not self.series or min(self.voxel_mm, self.rate) <= 0 or not 0 <= self.share <= 1:
             raise ConfigError("expected at least one series, voxel_mm and rate above 0, share from 0 to 1")
 
@@ -148,7 +151,7 @@ def prepare(case: Case, config: Config) -> dict[str, np.ndarray]:
     Returns:
         `image` (C, E, E, E) float16, 0 to 1; `labels` (E, E, E), 0 to 3, or 0 and 1 where the mask tells the whole
         tumour only, which `binary` says; `affine` (4, 4) of the cube; `grid` (5, 4), affine and shape of the case's
-        own grid; `lost_ml`, the tumour outside the cube.
+        own grid; `lost`, voxels of the case's tumour that lie outside the cube.
 
     Raises:
         CaseError: no tumour, or a series without contrast.
@@ -163,12 +166,15 @@ def prepare(case: Case, config: Config) -> dict[str, np.ndarray]:
         "binary": np.array(binary),
         "affine": cube.affine,
         "grid": _stored(case.grid),
-        "lost_ml": np.array(lost_ml(tumour, case.grid, cube)),
+        "lost": np.array(lost_voxels(tumour, case.grid, cube)),
     }
 
 
 def _image(case: Case, config: Config) -> tuple[Grid, np.ndarray]:
-    brain = brain_of(case)
+    shown = {s: case.series[s] for s in config.series if s in case.series}
+    brain = brain_of(
+        replace(case, series=shown)
+    )  # in use a case may have more series than it was learnt from
     cube = cube_grid(case.grid, brain, config.centre, config.edge, config.voxel_mm)
     image = images_in(case, config.series, brain, cube, (config.low, config.high))
     return cube, image.astype(np.float16)
@@ -178,7 +184,8 @@ def _stored(grid: Grid) -> np.ndarray:
     return np.vstack([grid.affine, [*grid.shape, 0]])
 
 
-def _grid(stored: np.ndarray) -> Grid:
+def grid_of(stored: np.ndarray) -> Grid:
+    """A grid as `prepare` keeps it (5, 4): affine, and below it the shape."""
     d, h, w = (int(n) for n in stored[4, :3])
     return Grid((d, h, w), np.asarray(stored[:4], np.float64))
 
@@ -194,6 +201,11 @@ def ready(cases: Cases, config: Config, cache: Path, tick: Tick | None = None) -
 # --- training --------------------------------------------------------------------------------------------------
 
 
+def identity(config: Config) -> str:
+    """What decides an answer beside cases and settings: this version, and the weights that training starts from."""
+    return f"{VERSION} {read_outliner().card['sha256']}" if config.start == "built-in" else str(VERSION)
+
+
 def fit(cases: Cases, config: Config, run: Run) -> "Model":
     """Train the two U-Nets, what joins them, the ResNet, and the rule for cases; each is kept once it is done.
 
@@ -202,7 +214,8 @@ def fit(cases: Cases, config: Config, run: Run) -> "Model":
         CohortError: too few patients of a class to keep some aside.
     """
     prepared = ready(cases, config, run.cache, Counter("reading cases"))
-    tissues = TISSUES[:2] if any(bool(a["binary"]) for a in prepared) else TISSUES
+    tissues = _tissues(prepared)
+    _say_lost(prepared)
     learn, aside = _sides(cases, prepared, config, run)
     net = partial(
         learn_segmenter, learn, len(tissues), loss=config.loss, slices=config.slices, rate=config.rate,
@@ -222,6 +235,22 @@ def fit(cases: Cases, config: Config, run: Run) -> "Model":
         least_pixels=config.least_mm2 / config.voxel_mm**2, folder=run.folder / "slices", seed=run.seed,
     )  # fmt: skip
     return _with_rule(cases, prepared, config, run, fusion, namer)
+
+
+def _tissues(prepared: Sequence[Arrays]) -> tuple[str, ...]:
+    """What all masks can tell."""
+    binary = sum(bool(a["binary"]) for a in prepared)
+    if binary:
+        say(f"{binary} of {len(prepared)} masks tell the whole tumour only: so will the outlines")
+    return TISSUES[:2] if binary else TISSUES
+
+
+def _say_lost(prepared: Sequence[Arrays]) -> None:
+    lost = [int(a["lost"]) for a in prepared if a["lost"] > 0]
+    if lost:
+        say(
+            f"the cube loses tumour of {len(lost)} of {len(prepared)} patients, at most {max(lost)} voxels of one"
+        )
 
 
 def _sides(
@@ -281,7 +310,7 @@ class Model:
     def answer(self, row: CaseRow, ready: Arrays) -> Prediction:
         """Answer one case and outline its tumour; the labels of `ready` are not looked at."""
         image = np.asarray(ready["image"], np.float32)
-        return self._answer(row.case, image, Grid(image.shape[1:], ready["affine"]), _grid(ready["grid"]))
+        return self._answer(row.case, image, Grid(image.shape[1:], ready["affine"]), grid_of(ready["grid"]))
 
     def predict(self, case: Case) -> Prediction:
         """Answer one case, outline its tumour, and say how its slices were named."""
@@ -300,16 +329,10 @@ class Model:
             method="segmentation-fusion",
             probabilities={self.target: dict(zip(self.classes, p.tolist(), strict=True))},
             decisions={self.target: self.classes[int(q[0].argmax())]},
-            labels=Volume(self._labels(fused, cube, grid), grid.affine),
+            labels=Volume(drawn_labels(fused, cube, grid), grid.affine),
+            labels_scheme="binary" if len(self.tissues) == 2 else "gliolens",
             evidence=dict(sorted(told.items(), key=lambda item: -item[1])),
         )
-
-    def _labels(self, fused: np.ndarray, cube: Grid, grid: Grid) -> np.ndarray:
-        """The likeliest tissue of each voxel of the case's own grid; where only tumour is told, it counts as oedema."""
-        on_grid = from_cube(fused[1:], cube, grid)
-        none = 1.0 - on_grid.sum(axis=0)
-        drawn = np.where(on_grid.max(axis=0) > none, 1 + on_grid.argmax(axis=0), 0).astype(np.uint8)
-        return np.where(drawn > 0, np.uint8(2), np.uint8(0)) if len(self.tissues) == 2 else drawn
 
     def explain(self, case: Case) -> Mapping[str, Volume]:
         """Two maps on the cube's grid, their names led by the target's.
@@ -322,7 +345,8 @@ class Model:
         flat, deep = self.fusion.branches(seen)
         fused = self.fusion(seen)
         of_slices = self.namer.sees_of(seen, fused)
-        tissue = 1 + int(slice_tissues(self.namer, seen, fused)[:, 1:].sum(axis=0).argmax())
+        named = slice_tissues(self.namer, seen, fused).argmax(axis=1)
+        tissue = 1 + int(np.bincount(named, minlength=len(self.tissues))[1:].argmax())
         heat = gradcam(self.namer.net, of_slices, LAYER, tissue).transpose(1, 2, 0)
         maps = {
             "slices": share_of_most(heat, np.any(seen, axis=0)),

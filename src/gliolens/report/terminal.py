@@ -35,11 +35,13 @@ def print_scores(table: Sequence[Mapping[str, Any]]) -> None:
         console.print(note, style="dim", highlight=False)
 
 
-def _cell(score: Interval) -> str:
+def _cell(score: Interval, digits: int = 2) -> str:
     if math.isnan(score.value):
         return f"not known: {score.reason}"
-    bounds = "bounds not known" if math.isnan(score.low) else f"{score.low:.2f} to {score.high:.2f}"
-    return f"{score.value:.2f} ({bounds})"
+    bounds = (
+        "bounds not known" if math.isnan(score.low) else f"{score.low:.{digits}f} to {score.high:.{digits}f}"
+    )
+    return f"{score.value:.{digits}f} ({bounds})"
 
 
 def print_outlines(means: Sequence[Mapping[str, Any]]) -> None:
@@ -47,8 +49,6 @@ def print_outlines(means: Sequence[Mapping[str, Any]]) -> None:
     shown = Table("", "outline of", "n", *TITLES.values(), box=None, pad_edge=False, header_style="bold")
     for row in means:
         digits = {s: 0 if s == "hd95_mm" else 2 for s in TITLES}
-        cells = [
-            f"{row[s].value:.{d}f} ({row[s].low:.{d}f} to {row[s].high:.{d}f})" for s, d in digits.items()
-        ]
+        cells = [_cell(row[s], d) for s, d in digits.items()]
         shown.add_row(str(row["method"]), REGION_TITLES[row["region"]].lower(), str(row["n"]), *cells)
     Console(width=160).print(shown)

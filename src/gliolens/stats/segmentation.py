@@ -87,17 +87,18 @@ def hd95(reference: np.ndarray, predicted: np.ndarray, spacing: Sequence[float])
     return float(found)
 
 
-JOINED_WITHIN: Final = 3
-"""Lesions that meet when each grows by so many voxels are one lesion (BraTS 2023)."""
+GROWN_BY: Final = 3
+"""Voxels by which lesions of the reference grow; those that then meet are one (BraTS 2023, adult glioma)."""
 LEAST_MM3: Final = 50.0
-"""Smaller lesions of the reference, and smaller pieces of a drawing, do not count (BraTS 2023)."""
+"""Lesions of the reference no larger than this do not count (BraTS 2023)."""
 
 
 def lesionwise_dice(reference: np.ndarray, predicted: np.ndarray, spacing: Sequence[float]) -> float:
     """Mean over lesions of the Dice of each, where a lesion that was missed or made up counts 0.
 
-    As BraTS 2023 scores: lesions of the reference that lie near each other are one; pieces of the drawing that touch a
-    grown lesion belong to it; all other pieces were made up.
+    As BraTS 2023 scores (Saluja et al. 2023, BraTS-2023-Metrics): pieces of the drawing that touch a grown lesion
+    belong to it, whole; pieces that touch none were made up, however small. A lesion of the reference too small to
+    count takes its pieces with it.
 
     Args:
         reference: mask (D, H, W).
@@ -105,30 +106,20 @@ def lesionwise_dice(reference: np.ndarray, predicted: np.ndarray, spacing: Seque
         spacing: of voxels, in mm.
 
     Returns:
-        0 to 1; NaN where there is no lesion in either.
+        0 to 1; NaN where no lesion counts and none was made up.
     """
-    cube = np.ones((3, 3, 3), bool)
-    lesions = _pieces(
-        reference != 0, spacing, grown=ndimage.binary_dilation(reference != 0, cube, JOINED_WITHIN)
-    )
-    pieces = _pieces(predicted != 0, spacing)
-    scores, used = [], set()
-    for grown, lesion in lesions:
-        mine = [k for k, (piece, _) in enumerate(pieces) if (piece & grown).any()]
-        used.update(mine)
-        drawn = np.any([pieces[k][0] for k in mine], axis=0) if mine else np.zeros_like(lesion)
-        scores.append(dice(lesion, drawn))
-    scores += [0.0] * (len(pieces) - len(used))
-    return float(np.mean(scores)) if scores else math.nan
-
-
-def _pieces(
-    mask: np.ndarray, spacing: Sequence[float], grown: np.ndarray | None = None
-) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Connected pieces of a mask (or of it when grown) of the least size: as found, and what of the mask is in each."""
-    numbered, n = ndimage.label(mask if grown is None else grown, np.ones((3, 3, 3)))
-    found = ((numbered == k, (numbered == k) & mask) for k in range(1, n + 1))
-    return [(piece, own) for piece, own in found if own.sum() * math.prod(spacing) >= LEAST_MM3]
+    true, drawn, corners = reference != 0, predicted != 0, np.ones((3, 3, 3))
+    grown = ndimage.binary_dilation(true, ndimage.generate_binary_structure(3, 2), GROWN_BY)
+    lesion, n = ndimage.label(grown, corners)
+    piece, m = ndimage.label(drawn, corners)
+    pairs = np.unique(np.stack([lesion[drawn & grown], piece[drawn & grown]]), axis=1)
+    size, piece_size = np.bincount(lesion[true], minlength=n + 1), np.bincount(piece.ravel(), minlength=m + 1)
+    given = np.bincount(pairs[0], piece_size[pairs[1]], minlength=n + 1)
+    shared = np.bincount(lesion[true & drawn], minlength=n + 1)
+    counts = size * math.prod(spacing) > LEAST_MM3
+    of_each = 2 * shared[counts] / (size + given)[counts]
+    judged = len(of_each) + m - len(np.unique(pairs[1]))
+    return float(of_each.sum() / judged) if judged else math.nan
 
 
 SEGMENTATION_SCORES: Final = ("dice", "iou", "hd95_mm", "lesionwise_dice")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from gliolens.case import CaseRow
 from gliolens.fusion import Fusion, best_share, learn_weight
 from gliolens.loader import Arrays
 from gliolens.methods.segmentation_fusion import Config
@@ -16,11 +17,12 @@ from gliolens.stats.intervals import Interval, bootstrap
 
 @dataclass(frozen=True, eq=False)
 class Sides:
-    """Patients to learn from, to choose on, and to test."""
+    """Cases to learn from, to choose on, and to test, as the method reads them; and the rows of those to test."""
 
     learn: Sequence[Arrays]
     choose: Sequence[Arrays]
     test: Sequence[Arrays]
+    test_rows: Sequence[CaseRow]
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,11 +47,11 @@ class Parts:
         return Fusion(flat, deep, share)
 
     def chosen(self) -> float:
-        """The share of most Dice on the patients to choose on."""
+        """The share of most Dice on the cases to choose on."""
         return best_share(self.fusion(), self.sides.choose, self.out / "share.json")
 
     def learnt(self) -> Fusion:
-        """A weight for each voxel, learnt on the patients to choose on."""
+        """A weight for each voxel, learnt on the cases to choose on."""
         fusion = self.fusion()
         return replace(fusion, weight=learn_weight(fusion, self.sides.choose, self.out / "weight", self.seed))
 
@@ -60,16 +62,22 @@ class Parts:
 
 
 def image_of(arrays: Arrays) -> np.ndarray:
-    """Series of a patient (C, E, E, E), float32."""
+    """Series of a case (C, E, E, E), float32."""
     return np.asarray(arrays["image"], np.float32)
 
 
 def truth_of(arrays: Arrays, parts: Parts) -> np.ndarray:
-    """Labels of a patient (E, E, E), as far as they are told apart."""
+    """Labels of a case (E, E, E), as far as they are told apart."""
     return np.asarray(np.minimum(arrays["labels"], parts.tissues - 1))
 
 
-def mean_of(values: np.ndarray, seed: int) -> Interval:
-    """Mean over patients (n,) with its bootstrap interval."""
-    names = [str(i) for i in range(len(values))]
-    return bootstrap(lambda rows: float(values[rows].mean()), names, np.zeros(len(values), int), seed=seed)
+def mean_of(values: np.ndarray, parts: Parts) -> Interval:
+    """Mean over the cases to test (n,), with its interval over their patients; those that are NaN do not count."""
+    there = ~np.isnan(values)
+    if not there.any():
+        return Interval(np.nan, np.nan, np.nan, "no case to test holds it, and none was drawn")
+    patients = [row.patient for row, known in zip(parts.sides.test_rows, there, strict=True) if known]
+    known = values[there]
+    return bootstrap(
+        lambda rows: float(known[rows].mean()), patients, np.zeros(len(known), int), seed=parts.seed
+    )

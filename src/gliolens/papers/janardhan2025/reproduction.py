@@ -7,7 +7,7 @@ slices divided at random instead of patients, which shows what such a leak is wo
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
@@ -18,16 +18,17 @@ import pandas as pd
 from gliolens.about import software
 from gliolens.case import CaseRow
 from gliolens.cohorts.splits import holdout, write_split
-from gliolens.io.store import write_json, write_text
+from gliolens.errors import ConfigError
+from gliolens.io.store import file_hash, read_json, whole_file, write_json, write_text
 from gliolens.io.tables import read_cohort
-from gliolens.loader import Arrays
+from gliolens.loader import Arrays, fingerprint
 from gliolens.method import changed
-from gliolens.methods.segmentation_fusion import Config, ready
+from gliolens.methods.segmentation_fusion import VERSION, Config, ready
 from gliolens.papers.janardhan2025.outlines import losses, outlines, shares, speed
 from gliolens.papers.janardhan2025.parts import Parts, Sides
 from gliolens.papers.janardhan2025.slices import leak, slices
 from gliolens.progress import Counter, say
-from gliolens.protocol import Entrant
+from gliolens.protocol import Entrant, check_settings
 from gliolens.report.paper_page import Section, write_paper_report
 from gliolens.report.sweep import sweep_figure
 from gliolens.segmenter import TISSUES
@@ -40,6 +41,8 @@ PUBLISHED: Final[Mapping[str, float]] = MappingProxyType(
     {"accuracy": 99.25, "precision": 99.30, "recall": 99.10, "f1": 99.19, "specificity": 99.76, "iou": 84.49}
 )
 """Per cent, of BraTS 2018 to 2020."""
+TRIED: Final = frozenset({"series", "loss", "weight", "share", "start", "namer_loss"})
+"""Settings that the experiments vary, or that hold for all of them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,15 +76,26 @@ def reproduce(
 
     Raises:
         CohortError: too few usable cases.
+        ConfigError: the folder holds a reproduction with other settings, or a setting is one that is tried out here.
     """
     rows = read_cohort(cohort)
+    if tried := sorted(TRIED & set(settings)):
+        raise ConfigError(
+            f"{', '.join(tried)}: every one of these is tried here, or none can be set; leave them out"
+        )
     asked: Config = changed(Config.preset("paper").scaled(scale), settings)
     config = replace(asked, series=common_series(rows, target))
+    _check_folder(
+        out, {"cohort": file_hash(cohort), "target": target, "seed": seed, "settings": asdict(config)}
+    )
     found = usable_cases(
         rows, target=target, series=config.series, entrants=(Entrant(METHOD, METHOD, config),), cache=out / "cache",
         tick=Counter("reading cases"),
     )  # fmt: skip
     prepared = ready(found.cases, config, out / "cache")
+    _check_folder(
+        out, {"cases": {row.case: fingerprint(row) for row in found.cases.rows}, "version": VERSION}
+    )
     tissues = 2 if any(bool(a["binary"]) for a in prepared) else len(TISSUES)
     sides = _sides(found.cases.rows, prepared, target, seed, out)
     parts = Parts(sides, tissues, config, seed, out)
@@ -98,6 +112,14 @@ def reproduce(
     return Reproduced(out, results, found.failures)
 
 
+def _check_folder(out: Path, told: Mapping[str, Any]) -> None:
+    """Refuse networks of another run; say for later ones what these were made of, before the first is trained."""
+    file = out / "settings.json"
+    before = read_json(file)["settings"] if file.is_file() else {}
+    check_settings(file, {k: v for k, v in told.items() if k in before})
+    write_json(file, {"settings": {**before, **told}})
+
+
 def _sides(rows: Sequence[CaseRow], prepared: Sequence[Arrays], target: str, seed: int, out: Path) -> Sides:
     """A fifth of the patients to test, a fifth to choose on."""
     division = holdout(rows, target, test=0.2, seed=seed)
@@ -107,12 +129,14 @@ def _sides(rows: Sequence[CaseRow], prepared: Sequence[Arrays], target: str, see
     choose = set(holdout(rest, target, test=0.25, seed=seed).folds[0].test)
     of = {row.case: arrays for row, arrays in zip(rows, prepared, strict=True)}
     learn = [a for case, a in of.items() if case not in test | choose]
-    return Sides(learn, [of[c] for c in of if c in choose], [of[c] for c in of if c in test])
+    write_json(out / "chosen-on.json", {"cases": sorted(choose)})
+    test_rows = [row for row in rows if row.case in test]
+    return Sides(learn, [of[c] for c in of if c in choose], [of[r.case] for r in test_rows], test_rows)
 
 
 def _lost(prepared: Sequence[Arrays]) -> dict[str, Any]:
-    lost = np.array([float(a["lost_ml"]) for a in prepared])
-    return {"patients": len(lost), "lose some": int((lost > 0).sum()), "ml lost, most": float(lost.max())}
+    lost = np.array([int(a["lost"]) for a in prepared])
+    return {"cases": len(lost), "lose some": int((lost > 0).sum()), "voxels lost, most": int(lost.max())}
 
 
 # --- what is written -------------------------------------------------------------------------------------------
@@ -124,12 +148,13 @@ def _write(
     write_text(out / "sweep.csv", pd.DataFrame(results["shares"]).to_csv(index=False))
     plain = {name: [{k: _plain(v) for k, v in row.items()} for row in rows] for name, rows in results.items()}
     counts = {"learn": len(sides.learn), "choose": len(sides.choose), "test": len(sides.test)}
-    write_json(out / "results.json", {"patients": counts, "published": dict(PUBLISHED), **plain})
+    write_json(out / "results.json", {"cases": counts, "published": dict(PUBLISHED), **plain})
     figure = sweep_figure(
-        results["shares"], "a", {"patients to choose on": "to choose on", "patients to test": "to test"}, 0.6,
+        results["shares"], "a", {"cases to choose on": "to choose on", "cases to test": "to test"}, 0.6,
         "a: share of the 2-D network (0: 3-D only, 1: 2-D only)", "mean Dice",
     )  # fmt: skip
-    (out / "shares.png").write_bytes(figure)
+    with whole_file(out / "shares.png") as unfinished:
+        unfinished.write_bytes(figure)
     told = {
         "series": ", ".join(config.series),
         "cube": f"{config.edge} voxels of {config.voxel_mm} mm",
@@ -139,7 +164,7 @@ def _write(
         out / "report.html", "Janardhan and Thomas: fused segmentation, reproduced", _sections(results, counts, figure),
         {k: str(v) for k, v in told.items()},
     )  # fmt: skip
-    say(f"{counts['learn']} patients learnt from, {counts['choose']} to choose on, {counts['test']} to test")
+    say(f"{counts['learn']} cases learnt from, {counts['choose']} to choose on, {counts['test']} to test")
 
 
 def _plain(value: Any) -> Any:
@@ -153,34 +178,36 @@ def _sections(
 ) -> list[Section]:
     published = {"slices named by": "published (BraTS 2018 to 2020, divided by slice or patient is not said)"}
     published |= {s: f"{PUBLISHED[s]} %" for s in SCORES}
-    patients = (
-        f"{counts['learn']} patients to learn from, {counts['choose']} to choose on, {counts['test']} to test. "
-        "Intervals: 95 % over patients."
+    cases = (
+        f"{counts['learn']} cases to learn from, {counts['choose']} to choose on, {counts['test']} to test. "
+        "Outlines are scored on each case's own grid. Intervals: 95 % over patients."
     )
     lost = results["lost"][0]
     crop = (
-        f"The cube loses tumour of {lost['lose some']} of {lost['patients']} patients, at most "
-        f"{lost['ml lost, most']:.1f} ml."
+        f"The cube loses tumour of {lost['lose some']} of {lost['cases']} cases, at most {lost['voxels lost, most']} "
+        "voxels of one."
     )
     return [
-        _section("Outlines", results["outlines"], patients, f"Published IoU: {PUBLISHED['iou']} %.", crop),
+        _section("Outlines", results["outlines"], cases, f"Published IoU: {PUBLISHED['iou']} %.", crop),
         Section("The share of the 2-D network", figures=[("Mean Dice over regions; a = 0.6 is the paper's.", figure)]),
         _section("Focal loss against cross-entropy, smallest region", results["losses"]),
         _section(
             "Slices", [published, *results["slices"]],
-            "Tissues of slices that hold brain. All but accuracy are weighted by the slices of a tissue.",
+            "Tissues of slices that hold brain. All but accuracy are plain means over the tissues that occur.",
         ),
         _section(
-            "Seconds a patient", results["speed"],
-            "Medians over the test patients, of the networks alone, on this machine; Dice is the mean over regions.",
+            "Seconds a case", results["speed"],
+            "Medians over the cases to test, on this machine. Every setting needs the reading. Dice is the mean over "
+            "regions, in the cube.",
         ),
         _section(
             "What a leak is worth", results["leak"],
-            "The 2-D network and the ResNet after it. Divided by slice, neighbours of a test slice were learnt from.",
+            "The 2-D network and the ResNet after it, asked about the same cases after as many steps. Divided by "
+            "slice, neighbours of a test slice were learnt from.",
         ),
     ]  # fmt: skip
 
 
 def _section(title: str, rows: Sequence[Mapping[str, Any]], *notes: str) -> Section:
-    columns = list(rows[-1])
+    columns = list(dict.fromkeys(key for row in rows for key in row))
     return Section(title, notes, columns, [[row.get(c, "") for c in columns] for row in rows])

@@ -1,12 +1,14 @@
 """How well slices are named, and what a leak is worth."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from gliolens.fusion import Fusion, region_dice
 from gliolens.loader import Arrays
+from gliolens.methods.segmentation_fusion import Config
 from gliolens.papers.janardhan2025.parts import Parts, image_of, mean_of, truth_of
 from gliolens.segmenter import learn_segmenter
 from gliolens.slice_namer import learn_slice_namer, named_by_mask, slice_scores, slice_tissues
@@ -40,59 +42,82 @@ def _named_by_resnet(parts: Parts, fusion: Fusion, learn: Sequence[Arrays], loss
     return lambda a: np.asarray(slice_tissues(namer, image_of(a), fusion(image_of(a))).argmax(axis=1))
 
 
-def _scored(parts: Parts, patients: Sequence[Arrays], way: Names) -> dict[str, Any]:
-    """`SCORES` over slices that hold brain; the interval of the accuracy is over patients."""
+def _scored(parts: Parts, cases: Sequence[Arrays], way: Names) -> dict[str, Any]:
+    """`SCORES` over slices of the test cases that hold brain; the interval of the accuracy is over patients."""
     truth, told = [], []
-    for arrays in patients:
+    for arrays in cases:
         brain = np.any(arrays["image"], axis=(0, 1, 2))
         truth.append(named_by_mask(truth_of(arrays, parts), parts.tissues, parts.least_pixels)[brain])
         told.append(way(arrays)[brain])
     right = np.array([[(t == q).sum(), len(t)] for t, q in zip(truth, told, strict=True)])
-    names = [str(i) for i in range(len(right))]
     accuracy = bootstrap(
-        lambda rows: float(right[rows, 0].sum() / right[rows, 1].sum()), names, np.zeros(len(right), int),
-        seed=parts.seed,
+        lambda rows: float(right[rows, 0].sum() / right[rows, 1].sum()), [r.patient for r in parts.sides.test_rows],
+        np.zeros(len(right), int), seed=parts.seed,
     )  # fmt: skip
-    return {**slice_scores(np.concatenate(truth), np.concatenate(told), parts.tissues), "accuracy": accuracy}
+    return {**slice_scores(np.concatenate(truth), np.concatenate(told)), "accuracy": accuracy}
 
 
 # --- what a leak is worth --------------------------------------------------------------------------------------
 
 
 def leak(parts: Parts) -> list[dict[str, Any]]:
-    """The 2-D network and the ResNet, with patients on one side each, and with slices of all patients on both sides.
+    """The 2-D network and the ResNet, asked about the test cases without and with other slices of theirs in training.
 
-    A 3-D network cannot be asked: a volume has no slices to divide.
+    As many steps either way. A 3-D network cannot be asked: a volume has no slices to divide.
     """
     by_patient = parts.fusion(share=1.0)
     way = _named_by_resnet(parts, by_patient, parts.sides.learn, "cross-entropy", "slices-2d-by-patient")
-    rows = [{"divided by": "patient", **_of_outline(parts, by_patient, parts.sides.test),
-             **_scored(parts, parts.sides.test, way)}]  # fmt: skip
+    scored = {**_of_outline(parts, by_patient, parts.sides.test), **_scored(parts, parts.sides.test, way)}
+    rows = [{"divided by": "patient", **scored}]
     everyone = [*parts.sides.learn, *parts.sides.test]
-    divided = [divided_at_random(a, parts, i) for i, a in enumerate(everyone)]
-    learn, test = [a for a, _ in divided], [b for _, b in divided]
-    config = parts.config
+    fewer = replace(parts, config=_fewer_passes(parts.config, len(parts.sides.learn) / len(everyone)))
+    learn = [Part(a, parts, i, test=False) for i, a in enumerate(everyone)]
+    test = [Part(a, parts, i, test=True) for i, a in enumerate(everyone)][len(parts.sides.learn) :]
+    config = fewer.config
     flat = learn_segmenter(
         learn, parts.tissues, 2, widths=config.widths_2d, loss="focal", epochs=config.epochs_2d, slices=config.slices,
         rate=config.rate, flip=config.flip, folder=parts.out / "2d-by-slice", seed=parts.seed,
     )  # fmt: skip
-    by_slice = Fusion(flat, by_patient.deep, 1.0)
-    way = _named_by_resnet(parts, by_slice, learn, "cross-entropy", "slices-2d-by-slice")
+    by_slice = replace(by_patient, flat=flat)
+    way = _named_by_resnet(fewer, by_slice, learn, "cross-entropy", "slices-2d-by-slice")
     scored = {**_of_outline(parts, by_slice, test), **_scored(parts, test, way)}
     return [*rows, {"divided by": "slice: a leak", **scored}]
 
 
-def _of_outline(parts: Parts, fusion: Fusion, patients: Sequence[Arrays]) -> dict[str, Any]:
-    values = np.array([region_dice(truth_of(a, parts), fusion(image_of(a)))["whole"] for a in patients])
-    return {"Dice, whole": mean_of(values[~np.isnan(values)], parts.seed)}
+def _fewer_passes(config: Config, share: float) -> Config:
+    """Passes over more cases, so that the steps stay as many."""
+    return replace(
+        config, epochs_2d=max(1, round(share * config.epochs_2d)),
+        epochs_slices=max(1, round(share * config.epochs_slices)),
+    )  # fmt: skip
 
 
-def divided_at_random(arrays: Arrays, parts: Parts, number: int) -> tuple[Arrays, Arrays]:
-    """A patient's slices divided: a share as large as that of the test patients on one side, the others emptied."""
-    share = len(parts.sides.test) / (len(parts.sides.test) + len(parts.sides.learn))
-    image, labels = np.asarray(arrays["image"]), np.asarray(arrays["labels"])
-    aside = np.random.default_rng([parts.seed, number]).random(image.shape[3]) < share
-    learn, test = (
-        {"image": image * keep, "labels": labels * np.asarray(keep, np.uint8)} for keep in (~aside, aside)
-    )
-    return learn, test
+def _of_outline(parts: Parts, fusion: Fusion, cases: Sequence[Arrays]) -> dict[str, Any]:
+    values = np.array([region_dice(truth_of(a, parts), fusion(image_of(a)))["whole"] for a in cases])
+    return {"Dice, whole": mean_of(values, parts)}
+
+
+class Part(Mapping[str, np.ndarray]):
+    """A case of which some slices, drawn at random, are left and the others are empty.
+
+    Args:
+        arrays: the whole case.
+        parts: of the experiments; says how large a share is set aside to test.
+        number: of the case; decides which slices.
+        test: the slices set aside, or the others.
+    """
+
+    def __init__(self, arrays: Arrays, parts: Parts, number: int, *, test: bool) -> None:
+        share = len(parts.sides.test) / (len(parts.sides.test) + len(parts.sides.learn))
+        drawn = np.random.default_rng([parts.seed, number]).random(arrays["image"].shape[3])
+        self.arrays, self.kept = arrays, np.asarray((drawn < share) == test)
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        array = np.asarray(self.arrays[name])
+        return array * self.kept.astype(array.dtype) if name in ("image", "labels") else array
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.arrays)
+
+    def __len__(self) -> int:
+        return len(self.arrays)
