@@ -42,7 +42,7 @@ from gliolens.method import Run, changed
 from gliolens.outline import read_outliner
 from gliolens.preprocess import brain_of, tumour_of
 from gliolens.progress import Counter, Tick, say
-from gliolens.segmenter import TISSUES, built_in_weights, learn_segmenter
+from gliolens.segmenter import TISSUES, TUMOUR_ONLY, built_in_weights, learn_segmenter
 from gliolens.slice_namer import LAYER, SliceNamer, learn_slice_namer, slice_tissues
 from gliolens.stats.perceptron import Perceptron
 from gliolens.stats.priors import with_prior
@@ -242,7 +242,7 @@ def _tissues(prepared: Sequence[Arrays]) -> tuple[str, ...]:
     binary = sum(bool(a["binary"]) for a in prepared)
     if binary:
         say(f"{binary} of {len(prepared)} masks tell the whole tumour only: so will the outlines")
-    return TISSUES[:2] if binary else TISSUES
+    return TUMOUR_ONLY if binary else TISSUES
 
 
 def _say_lost(prepared: Sequence[Arrays]) -> None:
@@ -305,7 +305,7 @@ class Model:
     @property
     def tissues(self) -> tuple[str, ...]:
         """What is told of each voxel and slice."""
-        return TISSUES[: self.fusion.tissues]
+        return TUMOUR_ONLY if self.fusion.tissues == 2 else TISSUES
 
     def answer(self, row: CaseRow, ready: Arrays) -> Prediction:
         """Answer one case and outline its tumour; the labels of `ready` are not looked at."""
