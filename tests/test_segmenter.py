@@ -13,7 +13,7 @@ from gliolens.errors import ConfigError
 from gliolens.fusion import SHARES, Fusion, Weigher, best_share, learn_weight, region_dice, shares_scored
 from gliolens.nn.unet import UNet
 from gliolens.outline import read_outliner
-from gliolens.segmenter import Cubes, Draw, built_in_weights, learn_segmenter, tissue_weights
+from gliolens.segmenter import Cubes, Draw, Task, built_in_weights, learn_segmenter, tissue_weights
 
 WIDTHS = (4, 8)
 
@@ -275,3 +275,34 @@ def test_a_stage_that_is_done_is_read_and_not_learnt_again(tmp_path):
     again = learn_segmenter([patient(1)], 4, 2, folder=tmp_path, **recipe)  # another patient is not looked at
     for name, weight in first.state_dict().items():
         assert torch.equal(weight, again.state_dict()[name])
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_a_stopped_network_ends_as_one_that_was_not(dims, tmp_path, monkeypatch):
+    """Every epoch has its own order and draws, also the first after a restart."""
+    patients = [patient(i) for i in range(4)]
+    recipe = {
+        "widths": WIDTHS,
+        "loss": "focal",
+        "epochs": 8,
+        "slices": 4,
+        "rate": 1e-2,
+        "flip": True,
+        "seed": 0,
+    }
+    whole = learn_segmenter(patients, 4, dims, folder=tmp_path / "whole", **recipe)
+    starts, plain = [], Task.on_train_epoch_start
+
+    def stop_once(self):
+        starts.append(self.current_epoch)
+        if len(starts) == 6:
+            raise KeyboardInterrupt
+        plain(self)
+
+    monkeypatch.setattr(Task, "on_train_epoch_start", stop_once)
+    with pytest.raises(KeyboardInterrupt):
+        learn_segmenter(patients, 4, dims, folder=tmp_path / "stopped", **recipe)
+    again = learn_segmenter(patients, 4, dims, folder=tmp_path / "stopped", **recipe)
+    assert starts == [0, 1, 2, 3, 4, 5, 4, 5, 6, 7]  # a checkpoint every two epochs
+    for name, weight in whole.state_dict().items():
+        assert torch.equal(weight, again.state_dict()[name]), name
