@@ -209,14 +209,14 @@ def test_each_epoch_takes_all_patients_in_another_order_and_draws_anew():
         assert sorted(n % 5 for n in numbers) == [0, 1, 2, 3, 4]
         epochs.append(numbers)
     assert len({n for numbers in epochs for n in numbers}) == 15
-    cubes = Cubes([patient(i) for i in range(5)], 4, 6, flip=True, seed=1)
+    cubes = Cubes([patient(i) for i in range(5)], 4, 6, flip=True, vary=False, seed=1)
     first, second = (cubes[n][0] for n in (0, 5))  # the same patient in two epochs
     assert not torch.equal(first, second)
     assert torch.equal(first, cubes[0][0])
 
 
 def test_half_of_the_slices_hold_tumour_and_all_hold_brain():
-    cubes = Cubes([patient(3)], 4, 8, flip=False, seed=0)
+    cubes = Cubes([patient(3)], 4, 8, flip=False, vary=False, seed=0)
     for n in range(10):
         image, labels = cubes[n]
         assert image.shape == (8, 2, 16, 16)
@@ -228,9 +228,27 @@ def test_half_of_the_slices_hold_tumour_and_all_hold_brain():
 def test_image_and_labels_are_flipped_together():
     arrays = patient(6)
     for n in range(6):
-        image, labels = Cubes([arrays], 4, 0, flip=True, seed=0)[n]
+        image, labels = Cubes([arrays], 4, 0, flip=True, vary=False, seed=0)[n]
         bright = image[0, 1] > 0.6
         assert (labels[0, 0][bright] == 3).float().mean() > 0.95
+
+
+@pytest.mark.parametrize("slices", [0, 6])
+def test_varied_heads_keep_labels_on_what_they_label(slices):
+    """The enhancing middle stays the bright one, the air stays nought, sizes change within bounds."""
+    cubes = Cubes([patient(6, edge=32)], 4, slices, flip=False, vary=True, seed=0)
+    plain = Cubes([patient(6, edge=32)], 4, slices, flip=False, vary=False, seed=0)
+    volumes = []
+    for n in range(8):
+        (image, labels), (before, old) = cubes[n], plain[n]
+        assert image.shape == before.shape
+        assert labels.shape == old.shape
+        tumour, air = labels[:, 0] > 0, ~image.any(dim=1)
+        assert image[:, 0][tumour].mean() > image[:, 0][~tumour & ~air].mean() + 0.1
+        assert not labels[:, 0][air].any()
+        volumes.append(float((labels > 0).sum() / (old > 0).sum()))
+    assert 0.4 < min(volumes) < 0.95
+    assert 1.05 < max(volumes) < 2.2
 
 
 def test_rare_tissues_weigh_more_and_one_that_is_nowhere_drowns_no_other():
@@ -251,8 +269,8 @@ def test_rare_tissues_weigh_more_and_one_that_is_nowhere_drowns_no_other():
 def test_a_network_learns_to_outline_balls(dims, loss, tmp_path):
     patients = [patient(i) for i in range(6)]
     net = learn_segmenter(
-        patients, 4, dims, widths=(8, 16), loss=loss, epochs=25, slices=8, rate=1e-2, flip=True, folder=tmp_path,
-        seed=0,
+        patients, 4, dims, widths=(8, 16), loss=loss, epochs=25, slices=8, rate=1e-2, flip=True, vary=False,
+        folder=tmp_path, seed=0,
     )  # fmt: skip
     other = UNet(2, 4, WIDTHS, dims=5 - dims).eval()
     new = patient(50)
@@ -268,6 +286,7 @@ def test_a_stage_that_is_done_is_read_and_not_learnt_again(tmp_path):
         "slices": 4,
         "rate": 1e-3,
         "flip": False,
+        "vary": False,
         "seed": 0,
     }
     first = learn_segmenter([patient(0)], 4, 2, folder=tmp_path, **recipe)
@@ -288,6 +307,7 @@ def test_a_stopped_network_ends_as_one_that_was_not(dims, tmp_path, monkeypatch)
         "slices": 4,
         "rate": 1e-2,
         "flip": True,
+        "vary": True,
         "seed": 0,
     }
     whole = learn_segmenter(patients, 4, dims, folder=tmp_path / "whole", **recipe)

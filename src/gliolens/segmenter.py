@@ -12,6 +12,7 @@ from typing import Any, Final, Literal
 import lightning as L  # noqa: N812
 import numpy as np
 import torch
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 from torch.utils.data import DataLoader, Dataset, Sampler
@@ -63,11 +64,15 @@ class Cubes(Dataset[tuple[Tensor, Tensor]]):
         tissues: how many are told apart; with two, all tumour is one.
         slices: how many, half of them with tumour; 0 for the volume.
         flip: whether left and right are swapped at random.
+        vary: whether patients look otherwise each time; see `varied`.
         seed: of the draws.
     """
 
-    def __init__(self, prepared: Sequence[Arrays], tissues: int, slices: int, flip: bool, seed: int) -> None:
-        self.prepared, self.tissues, self.slices, self.flip, self.seed = prepared, tissues, slices, flip, seed
+    def __init__(
+        self, prepared: Sequence[Arrays], tissues: int, slices: int, flip: bool, vary: bool, seed: int
+    ) -> None:
+        self.prepared, self.tissues, self.slices, self.seed = prepared, tissues, slices, seed
+        self.flip, self.vary = flip, vary
 
     def __len__(self) -> int:
         return len(self.prepared)
@@ -82,8 +87,53 @@ class Cubes(Dataset[tuple[Tensor, Tensor]]):
         if self.flip and rng.random() < 0.5:
             image, truth = image.flip(1), truth.flip(1)
         if self.slices:
-            return image.permute(3, 0, 1, 2), truth.permute(3, 0, 1, 2)
-        return image[None], truth[None]
+            image, truth = image.permute(3, 0, 1, 2), truth.permute(3, 0, 1, 2)
+        else:
+            image, truth = image[None], truth[None]
+        return varied(image, truth, rng) if self.vary else (image, truth)
+
+
+TURN: Final = 0.26
+"""Radians: 15 degrees either way, in the plane of the slices."""
+SCALE: Final = 0.18
+"""The logarithm of the largest change in size."""
+MOVE: Final = 0.06
+"""Of the edge, along each axis."""
+
+
+def varied(
+    image: Float[Tensor, "n c *space"], truth: Int64[Tensor, "n 1 *space"], rng: np.random.Generator
+) -> tuple[Tensor, Tensor]:
+    """The same heads turned, larger or smaller, elsewhere; each series through a curve of its own, with noise.
+
+    Args:
+        image: slices or a volume, 0 to 1, 0 outside the brain.
+        truth: labels.
+        rng: of the draws.
+    """
+    dims = image.ndim - 2
+    where = F.affine_grid(
+        _drawn_pose(dims, rng).expand(len(image), -1, -1), list(image.shape), align_corners=False
+    )
+    image = F.grid_sample(image, where, align_corners=False)
+    truth = F.grid_sample(truth.float(), where, mode="nearest", align_corners=False).long()
+    one = (1, image.shape[1], *[1] * dims)
+    curve, gain, shift = (
+        torch.from_numpy(rng.normal(0.0, spread, one)).float() for spread in (0.3, 0.15, 0.06)
+    )
+    noise = torch.from_numpy(rng.standard_normal(image.shape, np.float32)) * rng.uniform(0.0, 0.04)
+    shown = image.clamp_min(0.0) ** curve.exp() * gain.exp() + shift + noise
+    return torch.where(image.any(dim=1, keepdim=True), shown.clamp(0.01, 1.3), 0.0), truth
+
+
+def _drawn_pose(dims: int, rng: np.random.Generator) -> Tensor:
+    """A matrix (1, dims, dims + 1) for `affine_grid`, whose axes come last one first."""
+    turn, size = rng.uniform(-TURN, TURN), np.exp(rng.uniform(-SCALE, SCALE))
+    pose = np.eye(dims, dims + 1)
+    pose[-2:, dims - 2 : dims] = [[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]]
+    pose[:, :dims] *= size
+    pose[:, dims] = rng.uniform(-MOVE, MOVE, dims)
+    return torch.from_numpy(pose).float()[None]
 
 
 def _heights(image: np.ndarray, labels: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
@@ -96,7 +146,8 @@ def _heights(image: np.ndarray, labels: np.ndarray, n: int, rng: np.random.Gener
 
 def learn_segmenter(
     prepared: Sequence[Arrays], tissues: int, dims: Literal[2, 3], *, widths: Sequence[int], loss: str, epochs: int,
-    slices: int, rate: float, flip: bool, folder: Path, seed: int, first: Mapping[str, Tensor] = MappingProxyType({}),
+    slices: int, rate: float, flip: bool, vary: bool, folder: Path, seed: int,
+    first: Mapping[str, Tensor] = MappingProxyType({}),
 ) -> UNet:  # fmt: skip
     """Train a U-Net of slices or volumes on patients' cubes, or read it where this stage is done.
 
@@ -110,6 +161,7 @@ def learn_segmenter(
         slices: of a patient and epoch; volumes are whole.
         rate: highest learning rate.
         flip: whether left and right are swapped at random.
+        vary: whether patients look otherwise each time; see `varied`.
         folder: of this stage.
         seed: of first weights and draws.
         first: weights to start from, by name, in place of random ones.
@@ -119,7 +171,7 @@ def learn_segmenter(
     if finished(folder, net):
         return net
     net.load_state_dict(first, strict=False)
-    cubes = Cubes(prepared, tissues, slices if dims == 2 else 0, flip, seed + dims)
+    cubes = Cubes(prepared, tissues, slices if dims == 2 else 0, flip, vary, seed + dims)
     task = Task(net, loss_of(loss, tissue_weights(prepared, tissues)), rate, epochs * len(prepared))
     batches = DataLoader(cubes, batch_size=None, sampler=Draw(len(prepared), seed + dims))
     label = f"{dims}-D network on {len(prepared)} patients, epochs"

@@ -72,6 +72,7 @@ class Config:
         slices: of a patient and epoch, half of them with tumour.
         rate: learning rate of all three (AdamW).
         flip: whether left and right are swapped at random in training.
+        vary: whether the U-Nets see each patient otherwise each time; see `segmenter.varied`.
         namer_sees: the tissues' probabilities, or the scans where they are tumour.
         namer_loss: of the ResNet.
         depth: of the ResNet.
@@ -81,7 +82,7 @@ class Config:
     series: tuple[str, ...] = SERIES
     centre: Centre = "brain"
     edge: int = 96
-    voxel_mm: float = 2.0
+    voxel_mm: float = 2.25
     low: float = 0.5
     high: float = 99.5
     widths_2d: tuple[int, ...] = (16, 32, 64, 128, 256)
@@ -96,6 +97,7 @@ class Config:
     slices: int = 16
     rate: float = 1e-3
     flip: bool = True
+    vary: bool = True
     namer_sees: Literal["probabilities", "masked"] = "probabilities"
     namer_loss: Literal["dice", "cross-entropy"] = "cross-entropy"
     depth: Literal[18, 50] = 18
@@ -127,7 +129,7 @@ class Config:
             return cls(
                 centre="image", edge=128, voxel_mm=1.0, low=0.0, high=100.0, widths_2d=(32, 64, 128, 256, 512),
                 widths_3d=(32, 64, 128, 256, 512), start="random", loss="focal", weight="fixed", epochs_2d=50,
-                epochs_3d=50, epochs_slices=50, slices=32, flip=False, namer_loss="dice", depth=50,
+                epochs_3d=50, epochs_slices=50, slices=32, flip=False, vary=False, namer_loss="dice", depth=50,
             )  # fmt: skip
         raise ConfigError(f"no preset is called {name!r}; there are paper and sound")
 
@@ -140,9 +142,6 @@ class Config:
                 epochs_2d=12, epochs_3d=16, epochs_slices=4, depth=18, slices=12,
             )  # fmt: skip
         return self
-
-
-# --- from a case to a cube -------------------------------------------------------------------------------------
 
 
 def prepare(case: Case, config: Config) -> dict[str, np.ndarray]:
@@ -192,10 +191,10 @@ def grid_of(stored: np.ndarray) -> Grid:
 
 def ready(cases: Cases, config: Config, cache: Path, tick: Tick | None = None) -> Sequence[Arrays]:
     """Cube of each case; see `prepare`."""
-    cases = replace(cases, series=config.series, need_mask=True)
     seen = [VERSION, config.series, config.centre, config.edge, config.voxel_mm, config.low, config.high]
     recipe = f"segmentation-fusion {content_hash(seen)}"
-    return cases.prepared(lambda case: prepare(case, config), recipe, cache, tick)
+    asked = replace(cases, series=config.series, need_mask=True)
+    return asked.prepared(lambda case: prepare(case, config), recipe, cache, tick)
 
 
 # --- training --------------------------------------------------------------------------------------------------
@@ -219,7 +218,7 @@ def fit(cases: Cases, config: Config, run: Run) -> "Model":
     learn, aside = _sides(cases, prepared, config, run)
     net = partial(
         learn_segmenter, learn, len(tissues), loss=config.loss, slices=config.slices, rate=config.rate,
-        flip=config.flip, seed=run.seed,
+        flip=config.flip, vary=config.vary, seed=run.seed,
     )  # fmt: skip
     flat = net(2, widths=config.widths_2d, epochs=config.epochs_2d, folder=run.folder / "2d")
     first = built_in_weights(config.series, config.widths_3d) if config.start == "built-in" else {}
@@ -284,9 +283,6 @@ def _shares(fusion: Fusion, namer: SliceNamer, arrays: Arrays) -> np.ndarray:
     image = np.asarray(arrays["image"], np.float32)
     told = slice_tissues(namer, image, fusion(image))
     return np.asarray(told[image.any(axis=(0, 1, 2))].mean(axis=0))
-
-
-# --- the fitted model ------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, eq=False)

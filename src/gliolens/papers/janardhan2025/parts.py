@@ -40,7 +40,7 @@ class Parts:
         config = self.config
         net = partial(
             learn_segmenter, self.sides.learn, self.tissues, loss=loss, slices=config.slices, rate=config.rate,
-            flip=config.flip, seed=self.seed,
+            flip=config.flip, vary=config.vary, seed=self.seed,
         )  # fmt: skip
         flat = net(2, widths=config.widths_2d, epochs=config.epochs_2d, folder=self.out / f"2d-{loss}")
         deep = net(3, widths=config.widths_3d, epochs=config.epochs_3d, folder=self.out / f"3d-{loss}")

@@ -76,7 +76,7 @@ def leak(parts: Parts) -> list[dict[str, Any]]:
     config = fewer.config
     flat = learn_segmenter(
         learn, parts.tissues, 2, widths=config.widths_2d, loss="focal", epochs=config.epochs_2d, slices=config.slices,
-        rate=config.rate, flip=config.flip, folder=parts.out / "2d-by-slice", seed=parts.seed,
+        rate=config.rate, flip=config.flip, vary=config.vary, folder=parts.out / "2d-by-slice", seed=parts.seed,
     )  # fmt: skip
     by_slice = replace(by_patient, flat=flat)
     way = _named_by_resnet(fewer, by_slice, learn, "cross-entropy", "slices-2d-by-slice")
