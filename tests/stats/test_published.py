@@ -1,10 +1,13 @@
 """Scores that papers print: found again from their confusion matrix, told from those that cannot be."""
 
+import json
+
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, f1_score, precision_score, recall_score, roc_auc_score
 
+from gliolens.cli import main
 from gliolens.errors import ConfigError
 from gliolens.stats.published import AS_PRINTED, OTHER_AUC, Confusion, mean_fits, readings
 
@@ -134,3 +137,18 @@ def test_what_cannot_be_checked_is_refused():
 
 def test_a_row_that_nothing_fits_has_no_reading():
     assert readings(10, 10, {"accuracy": "0.9999"}) == ()
+
+
+def test_the_command_names_the_matrix_and_the_reading(capsys):
+    words = ["check", "accuracy=0.9936", "sensitivity=1.000", "specificity=0.9706", "auc=0.9684"]
+    assert main([*words, "--positive", "121", "--negative", "34"]) == 0
+    shown = capsys.readouterr().out
+    assert OTHER_AUC in shown
+    assert "TP 121, FN 0, FP 1, TN 33" in shown
+    assert main([*words, "--positive", "121", "--negative", "34", "--json"]) == 0
+    (reading,) = json.loads(capsys.readouterr().out)["readings"]
+    assert reading["fits"][0]["false_positive"] == 1
+    assert main(["check", "accuracy=0.9999", "--positive", "10", "--negative", "10"]) == 0
+    assert "No confusion matrix" in capsys.readouterr().out
+    assert main(["check", "accuracy", "--positive", "10", "--negative", "10"]) == 2
+    assert "NAME=VALUE" in capsys.readouterr().err

@@ -1,8 +1,10 @@
-"""`gliolens reproduce`: the tables and figures of a paper, on any cohort."""
+"""`gliolens reproduce`: tables and figures of a paper, on any cohort. `gliolens check`: whether its scores can be."""
 
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final
 
 from tyro.conf import Positional
 
@@ -10,6 +12,12 @@ from gliolens.commands.flags import SOME_FAILED, Out, Scale, Target, as_json
 from gliolens.errors import ConfigError
 from gliolens.labels import NOTICE
 from gliolens.registry import PAPERS
+
+if TYPE_CHECKING:
+    from gliolens.stats.published import Reading
+
+SHOWN: Final = 10
+"""Confusion matrices of a reading; `--json` prints all."""
 
 
 def reproduce(
@@ -56,3 +64,46 @@ def reproduce(
     else:
         print(f"{done.folder / 'report.html'}\n{NOTICE}")
     return SOME_FAILED if done.failures else 0
+
+
+def check(scores: Positional[tuple[str, ...]], *, positive: int, negative: int, json: bool = False) -> int:
+    """List the confusion matrices that give the scores of a published table, or say which reading would.
+
+    Args:
+        scores: as printed, 0 to 1, as NAME=VALUE: accuracy=0.9936 sensitivity=1.000. Names: accuracy, sensitivity,
+            specificity, ppv, npv, apca, f1, auc.
+        positive: cases of the positive class in the test set.
+        negative: cases of the other class.
+        json: print JSON.
+    """
+    from gliolens.stats.published import readings
+
+    found = readings(positive, negative, _printed(scores))
+    if json:
+        plain = [
+            {"reading": r.name, "fits": [{**asdict(one), **one.scores()} for one in r.fits]} for r in found
+        ]
+        print(as_json({"readings": plain}))
+    else:
+        print("\n".join(_told(found)))
+    return 0
+
+
+def _printed(scores: Sequence[str]) -> dict[str, str]:
+    parted = [score.partition("=") for score in scores]
+    if wrong := [name for name, equals, _ in parted if not equals]:
+        raise ConfigError(f"{', '.join(wrong)}: expected NAME=VALUE, such as accuracy=0.9936")
+    return {name: value for name, _, value in parted}
+
+
+def _told(found: Sequence["Reading"]) -> Iterator[str]:
+    if not found:
+        yield "No confusion matrix gives these scores, nor with PPV and NPV, or the two classes, exchanged."
+    for reading in found:
+        many = f"; the first {SHOWN} of {len(reading.fits)}" if len(reading.fits) > SHOWN else ""
+        yield f"{reading.name}{many}:"
+        for one in reading.fits[:SHOWN]:
+            counts = f"TP {one.true_positive}, FN {one.false_negative}, FP {one.false_positive}, TN {one.true_negative}"
+            least, most = one.auc()
+            values = ", ".join(f"{name} {value:.4f}" for name, value in one.scores().items())
+            yield f"  {counts}: {values}, AUC from {least:.4f} to {most:.4f}"
