@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from importlib import import_module
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -64,6 +65,37 @@ def reproduce(
     else:
         print(f"{done.folder / 'report.html'}\n{NOTICE}")
     return SOME_FAILED if done.failures else 0
+
+
+def survival(cohort: Positional[Path], *, by: Target, out: Out, json: bool = False) -> int:
+    """Draw and compare how long the patients of each class live; who is alive when last seen is censored there.
+
+    Args:
+        cohort: the cohort table with os_days and os_event.
+        by: whose classes are compared.
+        out: where to write.
+        json: print JSON.
+    """
+    from gliolens.survival import survival
+
+    found = survival(cohort, out, by=by)
+    if json:
+        print((out / "survival.json").read_text(encoding="utf-8"))
+        return 0
+    for curve in found.curves:
+        median = curve.median_days
+        high = f"{median.high:.0f}" if isfinite(median.high) else "not reached"
+        half = median.reason or f"median {median.value:.0f} days ({median.low:.0f} to {high})"
+        print(f"{curve.name}: {curve.n} patients, {curve.events} deaths, {half}")
+    if found.test:
+        print(f"log-rank: chi-squared {found.test.chi_squared:.3f}, p = {found.test.p:.2g}")
+    for hazard in found.hazards:
+        ratio = hazard.ratio
+        print(
+            f"hazard, {hazard.name}: {ratio.value:.2f} ({ratio.low:.2f} to {ratio.high:.2f}), p = {hazard.p:.2g}"
+        )
+    print(f"{out / 'kaplan-meier.png'}\n{NOTICE}")
+    return 0
 
 
 def check(scores: Positional[tuple[str, ...]], *, positive: int, negative: int, json: bool = False) -> int:
