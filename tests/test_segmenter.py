@@ -265,7 +265,7 @@ def test_rare_tissues_weigh_more_and_one_that_is_nowhere_drowns_no_other():
 
 
 @pytest.mark.parametrize("dims", [2, 3])
-@pytest.mark.parametrize("loss", ["focal", "cross-entropy", "dice+focal"])
+@pytest.mark.parametrize("loss", ["focal", "cross-entropy", "dice+cross-entropy"])
 def test_a_network_learns_to_outline_balls(dims, loss, tmp_path):
     patients = [patient(i) for i in range(6)]
     net = learn_segmenter(

@@ -156,7 +156,8 @@ def learn_segmenter(
         tissues: how many are told apart, none among them.
         dims: 2 or 3.
         widths: of the network.
-        loss: `focal`, `cross-entropy` or `dice+focal`; rare tissues weigh more, by one over the root of their share.
+        loss: `focal` or `cross-entropy`, in which rare tissues weigh more, by one over the root of their share; or
+            `dice+cross-entropy`, in which all voxels weigh the same and tissues that are drawn too large cost.
         epochs: passes over the patients.
         slices: of a patient and epoch; volumes are whole.
         rate: highest learning rate.
@@ -224,7 +225,7 @@ def loss_of(name: str, weights: Tensor) -> Loss:
     losses: dict[str, Loss] = {
         "focal": focal,
         "cross-entropy": lambda z, y: F.cross_entropy(z, y[:, 0], weight=weights.to(z.device)),
-        "dice+focal": lambda z, y: overlap(z, y) + focal(z, y),
+        "dice+cross-entropy": lambda z, y: overlap(z, y) + F.cross_entropy(z, y[:, 0]),
     }
     return losses[name]
 

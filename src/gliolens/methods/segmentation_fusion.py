@@ -9,8 +9,8 @@ a case can be answered too, GlioLens adds a rule: the mean of the slices' answer
 logistic regression.
 
 `paper`  a central cube of 128 mm, minimum to maximum, focal loss, a = 0.6, Dice loss on a ResNet-50.
-`sound`  a cube that holds the whole brain, at 2 mm; percentiles; Dice and focal loss; a chosen on patients kept aside;
-         cross-entropy on a ResNet-18.
+`sound`  a cube of 216 mm around the brain; percentiles; Dice and cross-entropy; the 3-D network starts from the
+         built-in outline; patients vary; a chosen on patients kept aside; cross-entropy on a ResNet-18.
 Every difference and guess is listed in docs/methods/segmentation-fusion.md.
 
     gliolens train segmentation-fusion cohort.csv --target grade --preset sound -o RUN
@@ -88,7 +88,7 @@ class Config:
     widths_2d: tuple[int, ...] = (16, 32, 64, 128, 256)
     widths_3d: tuple[int, ...] = (16, 32, 64, 128, 128)
     start: Literal["random", "built-in"] = "built-in"
-    loss: Literal["focal", "cross-entropy", "dice+focal"] = "dice+focal"
+    loss: Literal["focal", "cross-entropy", "dice+cross-entropy"] = "dice+cross-entropy"
     weight: Literal["fixed", "chosen", "learned"] = "chosen"
     share: float = 0.6
     epochs_2d: int = 20
