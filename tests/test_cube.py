@@ -29,7 +29,7 @@ def case(image):
 def test_a_cube_lies_around_the_image_or_the_brain():
     centre = [
         cube.affine @ [*((np.array(cube.shape) - 1) / 2), 1.0]
-        for cube in (cube_grid(grid(), brain(), c, 24, 1.5) for c in ("image", "brain"))
+        for cube in (cube_grid(grid(), brain(), c, (24,) * 3, (1.5,) * 3) for c in ("image", "brain"))
     ]
     assert centre[0] == pytest.approx(grid().affine @ [19.5, 14.5, 9.5, 1.0])
     assert centre[1] == pytest.approx(grid().affine @ [21.5, 14.5, 9.5, 1.0])
@@ -37,7 +37,7 @@ def test_a_cube_lies_around_the_image_or_the_brain():
 
 def test_series_run_from_0_to_1_over_the_brain_and_are_0_around_it():
     rng = np.random.default_rng(0)
-    cube = cube_grid(grid(), brain(), "brain", 48, 1.0)
+    cube = cube_grid(grid(), brain(), "brain", (48,) * 3, (1.0,) * 3)
     image = images_in(case(rng.normal(100.0, 20.0, (40, 30, 20))), ("t1",), brain(), cube, (0.0, 100.0))[0]
     assert image.shape == (48, 48, 48)
     assert image.min() == 0
@@ -47,7 +47,7 @@ def test_series_run_from_0_to_1_over_the_brain_and_are_0_around_it():
 
 
 def test_a_series_without_contrast_is_refused():
-    cube = cube_grid(grid(), brain(), "brain", 16, 3.0)
+    cube = cube_grid(grid(), brain(), "brain", (16,) * 3, (3.0,) * 3)
     with pytest.raises(CaseError, match="t1"):
         images_in(case(np.ones((40, 30, 20))), ("t1",), brain(), cube, (0.0, 100.0))
 
@@ -74,7 +74,7 @@ def test_a_coarser_voxel_holds_what_most_of_it_was():
 def test_there_and_back_an_outline_stays_where_it_was():
     tumour = np.zeros((40, 30, 20), np.uint8)
     tumour[14:26, 10:20, 6:14] = 2
-    cube = cube_grid(grid(), brain(), "brain", 48, 1.0)
+    cube = cube_grid(grid(), brain(), "brain", (48,) * 3, (1.0,) * 3)
     there = labels_in(tumour, grid(), cube)
     shares = np.stack([there == k for k in range(4)]).astype(np.float32)
     back = from_cube(shares, cube, grid())
@@ -85,7 +85,7 @@ def test_there_and_back_an_outline_stays_where_it_was():
 def test_tumour_outside_the_cube_is_counted_in_ml():
     tumour = np.zeros((40, 30, 20), bool)
     tumour[8:36, 14, 9] = True  # 28 voxels of 2 mm3 in a row of 28 mm
-    all_of_it = cube_grid(grid(), brain(), "brain", 48, 1.0)
+    all_of_it = cube_grid(grid(), brain(), "brain", (48,) * 3, (1.0,) * 3)
     assert lost_voxels(tumour, grid(), all_of_it) == 0
-    small = cube_grid(grid(), brain(), "brain", 8, 1.0)  # holds 8 mm of the row
+    small = cube_grid(grid(), brain(), "brain", (8,) * 3, (1.0,) * 3)  # holds 8 mm of the row
     assert lost_voxels(tumour, grid(), small) == 20

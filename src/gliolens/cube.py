@@ -19,26 +19,29 @@ from gliolens.types import Labels, Mask
 Centre = Literal["image", "brain"]
 
 
-def cube_grid(grid: Grid, brain: Mask, centre: Centre, edge: int, voxel_mm: float) -> Grid:
+def cube_grid(
+    grid: Grid, brain: Mask, centre: Centre, shape: tuple[int, int, int], spacing: tuple[float, float, float]
+) -> Grid:
     """A cube around the middle of the image, or of the brain's box.
 
     Args:
         grid: the case's grid.
         brain: the brain.
         centre: of what.
-        edge: in voxels.
-        voxel_mm: edge of a voxel.
+        shape: voxels along each axis.
+        spacing: of voxels along each axis, in mm.
     """
-    shape = np.array(grid.shape)
     box = bounding_box(brain)
     ends = (
-        np.array([[0, n] for n in shape]) if centre == "image" else np.array([[s.start, s.stop] for s in box])
+        np.array([[0, n] for n in grid.shape])
+        if centre == "image"
+        else np.array([[s.start, s.stop] for s in box])
     )
     middle = grid.affine @ [*((ends.sum(axis=1) - 1) / 2), 1.0]
     affine = np.eye(4)
-    affine[:3, :3] = grid.affine[:3, :3] / np.array(grid.spacing) * voxel_mm
-    affine[:3, 3] = middle[:3] - affine[:3, :3] @ np.full(3, (edge - 1) / 2)
-    return Grid((edge, edge, edge), affine)
+    affine[:3, :3] = grid.affine[:3, :3] / np.array(grid.spacing) * np.array(spacing)
+    affine[:3, 3] = middle[:3] - affine[:3, :3] @ ((np.array(shape) - 1) / 2)
+    return Grid(shape, affine)
 
 
 def images_in(
@@ -84,3 +87,14 @@ def drawn_labels(probabilities: Float[np.ndarray, "k d h w"], cube: Grid, grid: 
 def from_cube(values: Float[np.ndarray, "k d h w"], cube: Grid, grid: Grid) -> Float[np.ndarray, "k D H W"]:
     """Values of a cube on the case's own grid; 0 beyond the cube."""
     return np.stack([zoom(np.ascontiguousarray(v, np.float32), cube, grid) for v in values])
+
+
+def stored_grid(grid: Grid) -> Float[np.ndarray, "5 4"]:
+    """A grid as one array: affine, and below it the shape."""
+    return np.vstack([grid.affine, [*grid.shape, 0]])
+
+
+def grid_of(stored: np.ndarray) -> Grid:
+    """The grid that `stored_grid` made an array of."""
+    d, h, w = (int(n) for n in stored[4, :3])
+    return Grid((d, h, w), np.asarray(stored[:4], np.float64))

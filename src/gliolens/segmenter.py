@@ -22,6 +22,7 @@ from gliolens.loader import Arrays
 from gliolens.loop import finish, finished, train
 from gliolens.nn.unet import UNet
 from gliolens.outline import read_outliner
+from gliolens.progress import say
 
 TISSUES: Final = ("none", "necrotic core", "oedema", "enhancing tumour")
 """What is told of a voxel and of a slice, as labels 0 to 3."""
@@ -248,3 +249,20 @@ def built_in_weights(series: Sequence[str], widths: Sequence[int]) -> dict[str, 
     state = {k: v.cpu() for k, v in built_in.net.state_dict().items() if not k.startswith("head.")}
     known = [built_in.card["series"].index(s) for s in series]
     return state | {"stem.0.weight": state["stem.0.weight"][:, known]}
+
+
+def tissues_of(prepared: Sequence[Arrays]) -> tuple[str, ...]:
+    """What all masks can tell."""
+    binary = sum(bool(a["binary"]) for a in prepared)
+    if binary:
+        say(f"{binary} of {len(prepared)} masks tell the whole tumour only: so will the outlines")
+    return TUMOUR_ONLY if binary else TISSUES
+
+
+def say_lost(prepared: Sequence[Arrays]) -> None:
+    """Say how much tumour the cube cuts off."""
+    lost = [int(a["lost"]) for a in prepared if a["lost"] > 0]
+    if lost:
+        say(
+            f"the cube loses tumour of {len(lost)} of {len(prepared)} patients, at most {max(lost)} voxels of one"
+        )

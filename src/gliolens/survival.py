@@ -95,12 +95,12 @@ def _hazards(
     """Cox's model of those whose age and sex are known; age in tens of years, classes against the first."""
     known = np.array([row.age is not None and row.sex is not None for row in rows])
     some = [row for row, there in zip(rows, known, strict=True) if there]
-    columns = {f"{by} {c}": [row.targets[by] == c for row in some] for c in present[1:]}
+    columns = {f"{by} {c}": [float(row.targets[by] == c) for row in some] for c in present[1:]}
     columns |= {
         "age, ten years": [float(row.age or 0.0) / 10 for row in some],
-        "sex M": [row.sex == "M" for row in some],
+        "sex M": [float(row.sex == "M") for row in some],
     }
-    table = pd.DataFrame(columns).astype(float)
+    table = pd.DataFrame(columns)
     varied = table.loc[:, table.nunique() > 1]
     if varied.empty or died[known].sum() < 2:
         say("Cox's model was not fitted: too few patients with age and sex, or too few deaths")

@@ -5,8 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from gliolens.case import Grid
 from gliolens.cohorts.phantom.cohort import write_phantom
 from gliolens.cohorts.phantom.traits import PhantomConfig
+from gliolens.cube import drawn_labels
 from gliolens.errors import ConfigError, ModelError
 from gliolens.io.nifti import read_volume, write_volume
 from gliolens.io.tables import read_cohort
@@ -122,6 +124,18 @@ def test_tumour_that_a_crop_loses_is_counted(cases):
     whole = [int(method.prepare(case, QUICK)["lost"]) for case in cases]
     assert max(lost) > 10
     assert max(whole) == 0
+
+
+def test_thick_slices_make_a_flatter_cube_that_reaches_as_far(cases):
+    thick = replace(QUICK, edge=64, voxel_mm=3.0, slice_mm=5.0)
+    (d, h, w), spacing = thick.cube
+    assert (d, h, w, spacing) == (64, 64, 40, (3.0, 3.0, 5.0))  # 200 mm; two levels divide by 2
+    made = method.prepare(cases[0], thick)
+    assert made["image"].shape == (4, 64, 64, 40)
+    drawn = drawn_labels(np.stack([made["labels"] == k for k in range(4)]).astype(np.float32),
+                         Grid((64, 64, 40), made["affine"]), cases[0].grid)  # fmt: skip
+    assert dice(cases[0].tumour, drawn) > 0.85
+    assert replace(QUICK, slice_mm=None).cube == ((32, 32, 32), (6.0, 6.0, 6.0))
 
 
 def test_settings_that_cannot_be_are_refused():

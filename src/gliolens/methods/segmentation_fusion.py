@@ -19,6 +19,7 @@ Needs a tumour mask to learn from; where masks tell the whole tumour only, so do
 time and scores.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -31,7 +32,16 @@ from safetensors.torch import load_file, save_file
 
 from gliolens.case import Case, CaseRow, Grid, Prediction, Volume
 from gliolens.cohorts.splits import holdout
-from gliolens.cube import Centre, cube_grid, drawn_labels, images_in, labels_in, lost_voxels
+from gliolens.cube import (
+    Centre,
+    cube_grid,
+    drawn_labels,
+    grid_of,
+    images_in,
+    labels_in,
+    lost_voxels,
+    stored_grid,
+)
 from gliolens.errors import ConfigError, ModelError
 from gliolens.explain import gradcam, share_of_most
 from gliolens.fusion import Fusion, best_share, learn_weight
@@ -41,8 +51,8 @@ from gliolens.loader import Arrays, Cases
 from gliolens.method import Run, changed
 from gliolens.outline import read_outliner
 from gliolens.preprocess import brain_of, tumour_of
-from gliolens.progress import Counter, Tick, say
-from gliolens.segmenter import TISSUES, TUMOUR_ONLY, built_in_weights, learn_segmenter
+from gliolens.progress import Counter, Tick
+from gliolens.segmenter import TISSUES, TUMOUR_ONLY, built_in_weights, learn_segmenter, say_lost, tissues_of
 from gliolens.slice_namer import LAYER, SliceNamer, learn_slice_namer, slice_tissues
 from gliolens.stats.perceptron import Perceptron
 from gliolens.stats.priors import with_prior
@@ -61,6 +71,7 @@ class Config:
         centre: the cube lies around the middle of the image, or of the brain.
         edge: of the cube, in voxels; must divide by 16.
         voxel_mm: edge of a voxel.
+        slice_mm: of a voxel across the slices, where scans have thick ones; `voxel_mm` where not given.
         low, high: percentiles of the brain's intensities that become 0 and 1.
         widths_2d, widths_3d: channels of each level of the U-Nets, finest first.
         start: of the 3-D U-Net: random weights, or those of the built-in outline, which has the default widths.
@@ -83,6 +94,7 @@ class Config:
     centre: Centre = "brain"
     edge: int = 96
     voxel_mm: float = 2.25
+    slice_mm: float | None = None
     low: float = 0.5
     high: float = 99.5
     widths_2d: tuple[int, ...] = (16, 32, 64, 128, 256)
@@ -108,13 +120,30 @@ class Config:
         for name, low in least.items():
             if getattr(self, name) < low:
                 raise ConfigError(f"{name} is {getattr(self, name)}; expected {low} or more")
-        deepest = 2 ** (max(len(self.widths_2d), len(self.widths_3d)) - 1)
+        deepest = self._deepest
         if self.edge % deepest or self.edge == deepest:
             raise ConfigError(
                 f"edge is {self.edge}; expected a multiple of {deepest}, from {2 * deepest}: each level halves it"
             )
-        if not self.series or min(self.voxel_mm, self.rate) <= 0 or not 0 <= self.share <= 1:
-            raise ConfigError("expected at least one series, voxel_mm and rate above 0, share from 0 to 1")
+        if (
+            not self.series
+            or min(self.voxel_mm, self.slice_mm or 1.0, self.rate) <= 0
+            or not 0 <= self.share <= 1
+        ):
+            raise ConfigError(
+                "expected at least one series, voxel_mm, slice_mm and rate above 0, share from 0 to 1"
+            )
+
+    @property
+    def _deepest(self) -> int:
+        return 1 << (max(len(self.widths_2d), len(self.widths_3d)) - 1)
+
+    @property
+    def cube(self) -> tuple[tuple[int, int, int], tuple[float, float, float]]:
+        """Voxels along each axis and their edges in mm; as far across the slices as along them, or a little further."""
+        high = self.slice_mm or self.voxel_mm
+        slices = self._deepest * max(2, math.ceil(self.edge * self.voxel_mm / high / self._deepest - 1e-6))
+        return (self.edge, self.edge, slices), (self.voxel_mm, self.voxel_mm, high)
 
     @classmethod
     def preset(cls, name: str) -> Self:
@@ -148,7 +177,7 @@ def prepare(case: Case, config: Config) -> dict[str, np.ndarray]:
     """What both networks see of a case, and what they should answer.
 
     Returns:
-        `image` (C, E, E, E) float16, 0 to 1; `labels` (E, E, E), 0 to 3, or 0 and 1 where the mask tells the whole
+        `image` (C, E, E, S) float16, 0 to 1; `labels` (E, E, S), 0 to 3, or 0 and 1 where the mask tells the whole
         tumour only, which `binary` says; `affine` (4, 4) of the cube; `grid` (5, 4), affine and shape of the case's
         own grid; `lost`, voxels of the case's tumour that lie outside the cube.
 
@@ -164,7 +193,7 @@ def prepare(case: Case, config: Config) -> dict[str, np.ndarray]:
         "labels": labels_in(tumour.astype(np.uint8) if binary else case.tumour, case.grid, cube),
         "binary": np.array(binary),
         "affine": cube.affine,
-        "grid": _stored(case.grid),
+        "grid": stored_grid(case.grid),
         "lost": np.array(lost_voxels(tumour, case.grid, cube)),
     }
 
@@ -174,24 +203,14 @@ def _image(case: Case, config: Config) -> tuple[Grid, np.ndarray]:
     brain = brain_of(
         replace(case, series=shown)
     )  # in use a case may have more series than it was learnt from
-    cube = cube_grid(case.grid, brain, config.centre, config.edge, config.voxel_mm)
+    cube = cube_grid(case.grid, brain, config.centre, *config.cube)
     image = images_in(case, config.series, brain, cube, (config.low, config.high))
     return cube, image.astype(np.float16)
 
 
-def _stored(grid: Grid) -> np.ndarray:
-    return np.vstack([grid.affine, [*grid.shape, 0]])
-
-
-def grid_of(stored: np.ndarray) -> Grid:
-    """A grid as `prepare` keeps it (5, 4): affine, and below it the shape."""
-    d, h, w = (int(n) for n in stored[4, :3])
-    return Grid((d, h, w), np.asarray(stored[:4], np.float64))
-
-
 def ready(cases: Cases, config: Config, cache: Path, tick: Tick | None = None) -> Sequence[Arrays]:
     """Cube of each case; see `prepare`."""
-    seen = [VERSION, config.series, config.centre, config.edge, config.voxel_mm, config.low, config.high]
+    seen = [VERSION, config.series, config.centre, config.cube, config.low, config.high]
     recipe = f"segmentation-fusion {content_hash(seen)}"
     asked = replace(cases, series=config.series, need_mask=True)
     return asked.prepared(lambda case: prepare(case, config), recipe, cache, tick)
@@ -213,8 +232,8 @@ def fit(cases: Cases, config: Config, run: Run) -> "Model":
         CohortError: too few patients of a class to keep some aside.
     """
     prepared = ready(cases, config, run.cache, Counter("reading cases"))
-    tissues = _tissues(prepared)
-    _say_lost(prepared)
+    tissues = tissues_of(prepared)
+    say_lost(prepared)
     learn, aside = _sides(cases, prepared, config, run)
     net = partial(
         learn_segmenter, learn, len(tissues), loss=config.loss, slices=config.slices, rate=config.rate,
@@ -234,22 +253,6 @@ def fit(cases: Cases, config: Config, run: Run) -> "Model":
         least_pixels=config.least_mm2 / config.voxel_mm**2, folder=run.folder / "slices", seed=run.seed,
     )  # fmt: skip
     return _with_rule(cases, prepared, config, run, fusion, namer)
-
-
-def _tissues(prepared: Sequence[Arrays]) -> tuple[str, ...]:
-    """What all masks can tell."""
-    binary = sum(bool(a["binary"]) for a in prepared)
-    if binary:
-        say(f"{binary} of {len(prepared)} masks tell the whole tumour only: so will the outlines")
-    return TUMOUR_ONLY if binary else TISSUES
-
-
-def _say_lost(prepared: Sequence[Arrays]) -> None:
-    lost = [int(a["lost"]) for a in prepared if a["lost"] > 0]
-    if lost:
-        say(
-            f"the cube loses tumour of {len(lost)} of {len(prepared)} patients, at most {max(lost)} voxels of one"
-        )
 
 
 def _sides(

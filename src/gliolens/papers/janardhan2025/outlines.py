@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 
 from gliolens.case import Grid, Volume
-from gliolens.cube import drawn_labels
+from gliolens.cube import drawn_labels, grid_of
 from gliolens.fusion import SHARES, Fusion, region_dice, shares_scored
 from gliolens.loader import Arrays, read_case
-from gliolens.methods.segmentation_fusion import grid_of, prepare
+from gliolens.methods.segmentation_fusion import prepare
 from gliolens.outline_scores import outline_rows, summary
 from gliolens.papers.janardhan2025.parts import Parts, image_of, mean_of, truth_of
 from gliolens.stats.segmentation import SEGMENTATION_SCORES

@@ -31,7 +31,7 @@ from gliolens.progress import Counter, say
 from gliolens.protocol import Entrant, check_settings
 from gliolens.report.paper_page import Section, write_paper_report
 from gliolens.report.sweep import sweep_figure
-from gliolens.segmenter import TISSUES
+from gliolens.segmenter import tissues_of
 from gliolens.slice_namer import SCORES
 from gliolens.stats.intervals import Interval
 from gliolens.usable import common_series, usable_cases
@@ -96,7 +96,7 @@ def reproduce(
     _check_folder(
         out, {"cases": {row.case: fingerprint(row) for row in found.cases.rows}, "version": VERSION}
     )
-    tissues = 2 if any(bool(a["binary"]) for a in prepared) else len(TISSUES)
+    tissues = len(tissues_of(prepared))
     sides = _sides(found.cases.rows, prepared, target, seed, out)
     parts = Parts(sides, tissues, config, seed, out)
     results = {
@@ -157,7 +157,7 @@ def _write(
         unfinished.write_bytes(figure)
     told = {
         "series": ", ".join(config.series),
-        "cube": f"{config.edge} voxels of {config.voxel_mm} mm",
+        "cube": "{} x {} x {} voxels of {} x {} x {} mm".format(*config.cube[0], *config.cube[1]),
         **software(),
     }
     write_paper_report(
