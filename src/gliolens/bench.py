@@ -83,17 +83,16 @@ def bench(
     found = usable_cases(
         rows, target=target, series=series, entrants=entrants, cache=out / "cache", tick=Counter("checking cases"),
     )  # fmt: skip
-    truth = read_truth(cohort, found.cases.rows, target)
-    division = division_of(split, rows, found.cases, target) or kfold(
-        found.cases.rows, target, folds=folds, seed=seed
-    )
+    usable = found.cases.rows
+    truth = read_truth(cohort, usable, target)
+    division = division_of(split, rows, found.cases, target) or kfold(usable, target, folds=folds, seed=seed)
     write_split(out / "splits.json", division)
     run = Run(target, found.classes, out, out / "cache", seed)
     answers = _compete_over_folds(entrants, found.cases, division, run)
     answers, table = score_beside_ceilings(answers, truth, target, found.classes, seed=seed)
     write_results(out, answers, table, found.failures)
     _write_settings(out, entrants, asked, found.left_out)
-    outlines = write_outlines(out, _drawn(out, entrants, division), found.cases.rows, seed=seed)
+    outlines = write_outlines(out, _drawn(out, entrants, division), usable, seed=seed)
     _write_page(out, table, asked, found.left_out, found.cases.only(set(answers["case"])))
     return Outcome(out, table, found.failures, outlines)
 

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import pandas as pd
@@ -33,6 +34,10 @@ class Usable:
     classes: tuple[str, ...]
     left_out: Mapping[str, str]
     failures: Mapping[str, str]
+
+
+MANY: Final = 1000
+"""Numbers from which an array is what a method sees of scans, and not some measures that two patients may share."""
 
 
 def usable_cases(
@@ -96,10 +101,9 @@ def _read(case: Cases, entrants: Sequence[Entrant], cache: Path) -> str:
     for entrant in {e.method if e.is_control else e.name: e for e in entrants}.values():
         (made,) = find_method(entrant.method).ready(case, entrant.config, cache)
         if not entrant.is_control:
-            largest = max(
-                made.values(), key=lambda array: array.nbytes
-            )  # scans, or what an encoder tells of them
-            seen.append(hashlib.sha256(np.ascontiguousarray(largest).tobytes()).hexdigest())
+            largest = max(made.values(), key=lambda array: array.size)
+            if largest.size >= MANY:
+                seen.append(hashlib.sha256(np.ascontiguousarray(largest).tobytes()).hexdigest())
     return " ".join(seen)
 
 

@@ -22,6 +22,7 @@ from gliolens.stats.segmentation import dice
 QUICK = replace(
     method.Config.preset("sound").scaled("demo"), edge=32, voxel_mm=6.0, widths_2d=(8, 16), widths_3d=(8, 16),
     epochs_2d=15, epochs_3d=15, epochs_slices=2, slices=8, rate=5e-3,
+    loss="focal", vary=False,
 )  # fmt: skip
 
 
