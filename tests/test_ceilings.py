@@ -19,7 +19,8 @@ from gliolens.io.nifti import write_volume
 from gliolens.io.tables import read_cohort, write_cohort
 from gliolens.methods.controls import KINDS
 from gliolens.methods.controls import Config as Control
-from gliolens.protocol import plain_scores, print_scores, score_beside_ceilings
+from gliolens.protocol import plain_scores, score_beside_ceilings
+from gliolens.report.terminal import print_scores
 from gliolens.train import Outcome, train, write_results
 
 CONFIG = PhantomConfig()

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from gliolens import segmenter, slice_namer
 from gliolens.cohorts.phantom.cohort import write_phantom
 from gliolens.cohorts.phantom.traits import PhantomConfig
 from gliolens.errors import ConfigError
@@ -18,11 +19,14 @@ from gliolens.labels import SERIES
 from gliolens.loader import Cases
 from gliolens.loop import CHECKPOINT, train
 from gliolens.method import Model, Run, changed, find_method
-from gliolens.methods import shape_resnet
-from gliolens.nn.resnet import ShapeResNet
+from gliolens.methods import segmentation_fusion, shape_resnet
+from gliolens.nn.resnet import ShapeResNet, slice_resnet
+from gliolens.nn.unet import UNet
 from gliolens.registry import METHODS
+from gliolens.segmenter import Task
 
 QUICK = {
+    "segmentation-fusion": {"epochs_2d": 1, "epochs_3d": 1, "epochs_slices": 1, "slices": 4},
     "shape-resnet": {"epochs": 2, "slices": 2, "choose_epochs": False},
     "volume-embedding": {"folds": 2},
 }
@@ -90,6 +94,31 @@ def test_one_training_step_of_shape_resnet_as_published():
     optimiser.step()
     assert 0.3 < loss.item() < 3
     assert [name for name, p in net.named_parameters() if torch.equal(p, before[name])] == []
+
+
+def test_one_training_step_of_segmentation_fusion_as_published():
+    """U-Nets of 32 to 512 channels on slices of 128 x 128 and on 128 x 128 x 128; ResNet-50; every weight moves."""
+    paper = segmentation_fusion.Config.preset("paper")
+    edge = paper.edge
+    torch.manual_seed(0)
+    labels = torch.randint(0, 4, (1, 1, edge, edge, edge))
+    weights = torch.ones(4)
+    nets = [
+        (UNet(4, 4, paper.widths_2d, dims=2), torch.rand(2, 4, edge, edge), labels[0, :, :2].transpose(0, 1)),
+        (UNet(4, 4, paper.widths_3d), torch.rand(1, 4, edge, edge, edge), labels),
+    ]
+    for net, image, truth in nets:
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = Task(net, segmenter.loss_of(paper.loss, weights), paper.rate, 1).training_step(
+                (image, truth), 0
+            )
+        loss.backward()
+        still = [name for name, p in net.named_parameters() if p.grad is None or not p.grad.any()]
+        assert still == []
+    namer = slice_resnet(3, 4, paper.depth)
+    task = Task(namer, slice_namer._loss(paper.namer_loss, np.ones(4)), paper.rate, 1)
+    task.training_step((torch.rand(4, 3, edge, edge), torch.arange(4)), 0).backward()
+    assert [name for name, p in namer.named_parameters() if p.grad is None] == []
 
 
 def test_an_unknown_method_or_setting_names_what_there_is():

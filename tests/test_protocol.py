@@ -1,7 +1,6 @@
 """The protocol: no table without its controls, no chance level but a half, nothing computed twice."""
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -18,7 +17,6 @@ from gliolens.protocol import (
     Entrant,
     answer_rows,
     check_settings,
-    common_series,
     compete,
     entrant_of,
     plain_scores,
@@ -200,31 +198,6 @@ def test_a_split_cannot_be_guessed_from_shares_that_a_model_never_put_in():
         folds.append(answers("noise", truth, rng.uniform(0.3, 0.7, 50), control=False, prior=0.5, fold=k))
     found = score(with_controls(pd.concat(folds, ignore_index=True)), CLASSES)[0]["auc"]
     assert 0.35 < found.value < 0.65  # divided by the training shares it would be 0.84
-
-
-def grades(schemes):
-    return [
-        CaseRow(str(i), str(i), targets={"who_grade": "234"[i % 3]}, label_scheme=s)
-        for i, s in enumerate(schemes)
-    ]
-
-
-def test_grades_of_two_schemes_are_never_pooled():
-    protocol._check_schemes(grades(["who2021"] * 3 + [None]), "who_grade")
-    protocol._check_schemes(grades(["who2016", "who2021"]), "idh")
-    with pytest.raises(CohortError, match="who2016 and who2021"):
-        protocol._check_schemes(grades(["who2016", "who2021"]), "who_grade")
-
-
-def test_the_series_that_all_usable_cases_share():
-    files = {"t1": Path("a"), "flair": Path("b"), "t2": Path("c")}
-    known = {"mask": Path("m"), "targets": {"idh": "mutant"}}
-    some = [CaseRow("1", "1", files=files, **known),
-            CaseRow("2", "2", files={"flair": Path("b"), "t1": Path("d")}, **known),
-            CaseRow("unlabelled", "3", files={"t2": Path("c")})]  # fmt: skip
-    assert common_series(some, "idh") == ("t1", "flair")
-    with pytest.raises(CohortError, match="--series"):
-        common_series([some[0], CaseRow("4", "4", files={"t1ce": Path("x")}, **known)], "idh")
 
 
 def test_the_controls_as_a_method_keeps_its_own_title():

@@ -18,21 +18,22 @@ from gliolens.io.tables import read_cohort
 from gliolens.labels import TARGET_TITLES
 from gliolens.loader import Cases
 from gliolens.method import Run, changed, find_method
+from gliolens.outline_scores import write_outlines
 from gliolens.progress import Counter, say
 from gliolens.protocol import (
+    OUTLINES,
     SCORES,
     Entrant,
     check_settings,
-    common_series,
     compete,
     controls,
     score_beside_ceilings,
-    usable_cases,
 )
 from gliolens.report.curves import read_curves
 from gliolens.report.page import write_bench_report
 from gliolens.stats.classification import SCORE_TITLES
 from gliolens.train import Outcome, division_of, write_results
+from gliolens.usable import common_series, usable_cases
 
 
 def bench(
@@ -82,18 +83,18 @@ def bench(
     found = usable_cases(
         rows, target=target, series=series, entrants=entrants, cache=out / "cache", tick=Counter("checking cases"),
     )  # fmt: skip
-    truth = read_truth(cohort, found.cases.rows, target)
-    division = division_of(split, rows, found.cases, target) or kfold(
-        found.cases.rows, target, folds=folds, seed=seed
-    )
+    usable = found.cases.rows
+    truth = read_truth(cohort, usable, target)
+    division = division_of(split, rows, found.cases, target) or kfold(usable, target, folds=folds, seed=seed)
     write_split(out / "splits.json", division)
     run = Run(target, found.classes, out, out / "cache", seed)
     answers = _compete_over_folds(entrants, found.cases, division, run)
     answers, table = score_beside_ceilings(answers, truth, target, found.classes, seed=seed)
     write_results(out, answers, table, found.failures)
     _write_settings(out, entrants, asked, found.left_out)
+    outlines = write_outlines(out, _drawn(out, entrants, division), usable, seed=seed)
     _write_page(out, table, asked, found.left_out, found.cases.only(set(answers["case"])))
-    return Outcome(out, table, found.failures)
+    return Outcome(out, table, found.failures, outlines)
 
 
 def _entrants(
@@ -126,6 +127,11 @@ def _compete_over_folds(entrants: Sequence[Entrant], cases: Cases, split: Split,
             answer = compete(entrant, cases.only(fold.train), cases.only(fold.test), mine)
             answers.append(answer.assign(fold=k + 1))
     return pd.concat(answers, ignore_index=True)
+
+
+def _drawn(out: Path, entrants: Sequence[Entrant], division: Split) -> list[Path]:
+    """Scores of the outlines of every entrant and fold, where it draws any."""
+    return [out / e.folder / f"fold-{k + 1}" / OUTLINES for e in entrants for k in range(len(division.folds))]
 
 
 def _write_settings(

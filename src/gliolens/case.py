@@ -215,6 +215,8 @@ class Prediction:
         probabilities: for each target, the probability of each class; they sum to 1.
         decisions: for each target, the class the method decides on (by its own stated rule).
         labels: tumour labels with their affine, where the method draws them.
+        labels_scheme: what the labels can tell, a name from `labels.MASK_SCHEMES`; `binary` where the method learnt
+            from masks of the whole tumour.
         evidence: named numbers the answer rests on, largest first (units in the name).
         heatmaps: named maps of what the answer rests on, each with its affine.
 
@@ -227,6 +229,7 @@ class Prediction:
     probabilities: Mapping[str, Mapping[str, float]]
     decisions: Mapping[str, str]
     labels: Volume | None = None
+    labels_scheme: str = "gliolens"
     evidence: Mapping[str, float] = field(default_factory=dict)
     heatmaps: Mapping[str, Volume] = field(default_factory=dict)
 

@@ -25,6 +25,8 @@ VERBS: Final[Mapping[str, tuple[str, str]]] = {
     "evaluate": ("methods:evaluate", "score a trained run, and its controls, on patients it has never seen"),
     "bench": ("methods:bench", "methods over the folds of one split, in one table with every control"),
     "reproduce": ("papers:reproduce", "the tables and figures of a paper, on your cohort"),
+    "survival": ("papers:survival", "Kaplan-Meier, log-rank and Cox by class"),
+    "check": ("papers:check", "whether the scores a paper prints can be of one test set"),
     "info": ("about:info", "versions, machine, methods"),
 }
 """Each command: its function in `gliolens.commands`, and what it does."""

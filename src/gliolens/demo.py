@@ -14,7 +14,7 @@ from gliolens.io.store import read_json
 from gliolens.io.tables import read_cohort
 from gliolens.method import find_method
 from gliolens.progress import Counter, say
-from gliolens.protocol import print_scores
+from gliolens.report.terminal import print_scores
 from gliolens.train import train
 
 TARGET = "grade"

@@ -14,13 +14,11 @@ from torch import Tensor
 
 from gliolens.case import Case, CaseRow, Grid, Volume
 from gliolens.encoders.encoder import Encoder
-from gliolens.errors import CaseError
 from gliolens.io.content import address
 from gliolens.io.store import content_hash, file_hash, whole_folder
 from gliolens.loader import Arrays, Cases, Kept
 from gliolens.ops.geometry import bounding_box, resample
-from gliolens.ops.intensity import rescale
-from gliolens.preprocess import brain_of, cut, slice_grid
+from gliolens.preprocess import brain_of, cut, rescaled, slice_grid
 from gliolens.progress import Tick
 from gliolens.types import Mask
 
@@ -121,25 +119,13 @@ def encode(encoder: Encoder, pictures: Tensor) -> Tensor:
 
 def _slices(case: Case, name: str, brain: Mask, frames: list[Grid]) -> Tensor:
     """Slices (S, h, w) as radiology shows them, front up and the patient's left on the right: 8 bits, 0 to 1."""
-    grey = cut(_rescaled(case, name, brain), case.grid, frames)
+    grey = cut(rescaled(case, name, brain, PERCENTILES), case.grid, frames)
     return torch.from_numpy(np.round(255.0 * grey).clip(0, 255).astype(np.float32) / 255.0).mT.flip(1, 2)
 
 
 def _volume(case: Case, name: str, brain: Mask, cube: Grid) -> Tensor:
-    grey = resample(Volume(_rescaled(case, name, brain), case.grid.affine), cube)
+    grey = resample(Volume(rescaled(case, name, brain, PERCENTILES), case.grid.affine), cube)
     return torch.from_numpy(np.asarray(grey, np.float32))[None]
-
-
-def _rescaled(case: Case, name: str, brain: Mask) -> np.ndarray:
-    try:
-        return rescale(case.series[name], brain, *PERCENTILES)
-    except ValueError as error:
-        raise CaseError(
-            case.id,
-            found=f"{name}: {error}",
-            expected="an image with contrast inside the brain",
-            fix="look at the file; export it again, or correct the brain mask",
-        ) from error
 
 
 def _cube(grid: Grid, brain: Mask, edge: int) -> Grid:

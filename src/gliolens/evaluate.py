@@ -12,9 +12,11 @@ from gliolens.errors import LeakError
 from gliolens.io.store import file_hash, read_json
 from gliolens.io.tables import read_cohort
 from gliolens.method import Run, changed, find_method
+from gliolens.outline_scores import write_outlines
 from gliolens.progress import Counter, say
-from gliolens.protocol import answer_rows, controls, entrant_of, score_beside_ceilings, usable_cases
+from gliolens.protocol import answer_rows, controls, entrant_of, score_beside_ceilings
 from gliolens.train import Outcome, model_folder, read_run, write_results
+from gliolens.usable import usable_cases
 
 
 def evaluate(run: Path, cohort: Path, out: Path | None = None) -> Outcome:
@@ -50,18 +52,24 @@ def evaluate(run: Path, cohort: Path, out: Path | None = None) -> Outcome:
     )  # fmt: skip
     truth = read_truth(cohort, found.cases.rows, target)
     setting = Run(target, classes, out, cache)
-    answers = []
-    for entrant in entrants:
+    answers, files = [], [out / "outlines" / f"{entrant.folder}.csv" for entrant in entrants]
+    for entrant, outlines in zip(entrants, files, strict=True):
         method = find_method(entrant.method)
         model = method.load(model_folder(run, entrant))
         answers.append(
             answer_rows(
-                entrant, model, found.cases, method.ready(found.cases, entrant.config, cache), setting
+                entrant,
+                model,
+                found.cases,
+                method.ready(found.cases, entrant.config, cache),
+                setting,
+                outlines,
             )
         )
     whole, table = score_beside_ceilings(pd.concat(answers, ignore_index=True), truth, target, classes)
     write_results(out, whole, table, found.failures)
-    return Outcome(out, table, found.failures)
+    drawn = write_outlines(out, files, found.cases.rows, seed=0)
+    return Outcome(out, table, found.failures, drawn)
 
 
 def _unseen(cohort: Path, run: Path, about: Mapping[str, Any]) -> Sequence[CaseRow]:

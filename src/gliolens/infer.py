@@ -31,7 +31,9 @@ from gliolens.stats.intervals import Interval
 from gliolens.stats.segmentation import dice_by_region
 from gliolens.train import read_run
 
-WRITTEN: Final = frozenset({"labels.nii.gz", "prediction.json", "report.html", "heatmaps", "probabilities"})
+WRITTEN: Final = frozenset(
+    {"labels.nii.gz", "prediction.json", "report.html", "heatmaps", "outlines", "probabilities"}
+)
 """What `predict` writes for a case."""
 
 
@@ -93,9 +95,10 @@ def predict(
 ) -> Predicted:
     """Answer cases and write `OUT/CASE/` for each.
 
-    There are `labels.nii.gz`, `prediction.json`, `report.html`, the `heatmaps/` of runs, and the `probabilities/`
-    of an outline that was drawn (per cent). A case that fails leaves nothing behind and does not stop the others;
-    of several, `OUT/failures.json` lists those that failed, and is gone where none did.
+    There are `labels.nii.gz`, `prediction.json`, `report.html`, the `heatmaps/` of runs, the `outlines/` of runs
+    whose method draws them, and the `probabilities/` of an outline that the network drew (per cent). A case that fails
+    leaves nothing behind and does not stop the others; of several, `OUT/failures.json` lists those that failed, and is
+    gone where none did.
 
     Args:
         rows: the cases; `cohorts.named.named_rows` makes them from folders, tables or single files. Where a case has
@@ -270,7 +273,7 @@ def _answer(case: Case, row: CaseRow, run: TrainedRun, drawn: Drawn | None) -> A
         prediction=prediction,
         trained_on=f"{learnt} cases of {run.about['cohort']}, scored on {others} others",
         scores=[_score(s) for s in run.scores],
-        cautions=[*_cautions(row, run), *([] if drawn is None else [drawn.beside_run])],
+        cautions=[*_cautions(row, run), *([drawn.beside_run] if drawn and prediction.labels is None else [])],
     )
 
 
@@ -372,5 +375,9 @@ def _write_volumes(folder: Path, case: Case, answers: Sequence[Answer], drawn: D
         percent = Volume(np.rint(100 * share).astype(np.uint8), case.grid.affine)
         write_volume(folder / "probabilities" / f"{name}.nii.gz", percent, case.source)
     for answer in answers:
+        if answer.prediction.labels is not None:
+            write_volume(
+                folder / "outlines" / f"{answer.target}.nii.gz", answer.prediction.labels, case.source
+            )
         for name, heat in answer.prediction.heatmaps.items():
             write_volume(folder / "heatmaps" / f"{name}.nii.gz", heat, case.source)

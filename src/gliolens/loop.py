@@ -12,12 +12,17 @@ from typing import Any
 import lightning as L  # noqa: N812
 import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from safetensors.torch import load_file, save_file
+from torch import nn
 from torch.utils.data import DataLoader
 
+from gliolens.io.store import whole_file
 from gliolens.nn.precision import has_bfloat16
 from gliolens.progress import Counter
 
 CHECKPOINT = "last.ckpt"
+STAGE = "weights.safetensors"
+"""What a finished stage of a training of several leaves."""
 
 
 def train(
@@ -85,6 +90,23 @@ def _fit(
 def forget(folder: Path) -> None:
     """Remove the checkpoint of a finished training."""
     (folder / CHECKPOINT).unlink(missing_ok=True)
+
+
+def finished(folder: Path, net: nn.Module) -> bool:
+    """Whether a stage of a training is done; its weights are then read into the network."""
+    file = folder / STAGE
+    if file.is_file():
+        net.load_state_dict(load_file(file))
+        net.eval()
+    return file.is_file()
+
+
+def finish(folder: Path, net: nn.Module) -> None:
+    """Keep what a stage has learnt, in place of its checkpoint."""
+    with whole_file(folder / STAGE) as unfinished:
+        save_file({k: v.contiguous() for k, v in net.state_dict().items()}, unfinished)
+    forget(folder)
+    net.eval()
 
 
 class EachEpoch(Callback):

@@ -5,7 +5,7 @@ import numpy as np
 from gliolens.case import Case, Grid, Volume
 from gliolens.errors import CaseError
 from gliolens.ops.geometry import bounding_box, resample
-from gliolens.ops.intensity import foreground, zscore
+from gliolens.ops.intensity import foreground, rescale, zscore
 from gliolens.types import Affine, Image, Mask
 
 
@@ -27,13 +27,29 @@ def normalised(case: Case, brain: Mask) -> dict[str, Image]:
         try:
             out[name] = zscore(image, brain)
         except ValueError as error:
-            raise CaseError(
-                case.id,
-                found=f"{name}: {error}",
-                expected="an image with contrast inside the brain",
-                fix="look at the file; export it again, or correct the brain mask",
-            ) from error
+            raise _no_contrast(case, name, error) from error
     return out
+
+
+def rescaled(case: Case, name: str, brain: Mask, percentiles: tuple[float, float]) -> Image:
+    """A series with these percentiles of the brain's intensities at 0 and 1, clipped, and 0 outside the brain.
+
+    Raises:
+        CaseError: the series has no contrast inside the brain.
+    """
+    try:
+        return rescale(case.series[name], brain, *percentiles)
+    except ValueError as error:
+        raise _no_contrast(case, name, error) from error
+
+
+def _no_contrast(case: Case, name: str, error: ValueError) -> CaseError:
+    return CaseError(
+        case.id,
+        found=f"{name}: {error}",
+        expected="an image with contrast inside the brain",
+        fix="look at the file; export it again, or correct the brain mask",
+    )
 
 
 def tumour_of(case: Case) -> Mask:

@@ -1,12 +1,10 @@
-"""The protocol every method runs under: who can be used, fit on one side of a split, answer on the other, score.
+"""The protocol every method runs under: fit on one side of a split, answer on the other, score.
 
 A table of scores is made here and nowhere else, and it always holds every control; that of a simulated cohort also
 holds its ceilings.
 """
 
-import math
 import shutil
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,22 +12,21 @@ from typing import Any, Final
 
 import numpy as np
 import pandas as pd
-from rich.console import Console
-from rich.table import Table
 
-from gliolens.case import CaseRow
-from gliolens.cohorts.phantom.ceiling import CEILINGS, Truth, ceiling_note, ceiling_rows
-from gliolens.errors import CaseError, CohortError, ConfigError
+from gliolens.cohorts.phantom.ceiling import CEILINGS, Truth, ceiling_rows
+from gliolens.errors import CohortError, ConfigError
 from gliolens.io.store import content_hash, read_json, write_json, write_text
-from gliolens.labels import SERIES, TARGETS
-from gliolens.loader import Arrays, Cases, fingerprint, select
+from gliolens.loader import Arrays, Cases, fingerprint
 from gliolens.method import Model, Run, find_method, identity_of
 from gliolens.methods.controls import KINDS
 from gliolens.methods.controls import Config as Control
-from gliolens.progress import Tick, say
-from gliolens.stats.classification import SCORE_TITLES, class_scores
+from gliolens.outline_scores import outline_rows
+from gliolens.progress import say
+from gliolens.stats.classification import class_scores
 from gliolens.stats.intervals import Interval, delong
 
+OUTLINES: Final = "outlines.csv"
+"""Beside the answers of an entrant that draws outlines: how well they match the masks."""
 SCORES: Final = ("auc", "balanced_accuracy", "sensitivity", "specificity", "brier")
 """Scores of every table, in order."""
 
@@ -68,115 +65,6 @@ def controls() -> tuple[Entrant, ...]:
     )
 
 
-@dataclass(frozen=True)
-class Usable:
-    """A cohort divided by what can be used for a target.
-
-    Attributes:
-        cases: those that can.
-        classes: the target's classes that occur, in order; the last is the positive one of two.
-        left_out: why each other case cannot (its label, series or mask is not there).
-        failures: what was wrong with cases that should have been usable.
-    """
-
-    cases: Cases
-    classes: tuple[str, ...]
-    left_out: Mapping[str, str]
-    failures: Mapping[str, str]
-
-
-def usable_cases(
-    rows: Sequence[CaseRow],
-    *,
-    target: str,
-    series: Sequence[str],
-    entrants: Sequence[Entrant],
-    cache: Path,
-    classes: Sequence[str] = (),
-    tick: Tick | None = None,
-) -> Usable:
-    """Find the cases that every entrant can use; say on stderr what is left out and why.
-
-    What entrants make of a case is kept in `cache`, so each case is decoded once a method here, and never again.
-
-    Args:
-        rows: the cohort.
-        target: its class must be known.
-        series: every case must have them.
-        entrants: who must be able to use a case.
-        cache: see `Method.ready`.
-        classes: classes that a trained run can tell apart; all that occur where empty.
-        tick: progress.
-
-    Raises:
-        CohortError: fewer than two classes of the target remain (one is enough where `classes` are given), or
-            grades of two schemes would be pooled.
-    """
-    chosen, left_out = select(rows, target=target, series=series)
-    for row in chosen:
-        if classes and row.targets[target] not in classes:
-            left_out[row.case] = f"{target} {row.targets[target]}, which the run was not trained to tell"
-    cases, failures = Cases(tuple(r for r in chosen if r.case not in left_out), tuple(series)), {}
-    asked = {e.method if e.is_control else e.name: e for e in entrants}.values()
-    for i, row in enumerate(cases.rows):
-        try:
-            for entrant in asked:
-                find_method(entrant.method).ready(cases.only([row.case]), entrant.config, cache)
-        except CaseError as error:
-            failures[row.case] = str(error)
-        if tick:
-            tick(i + 1, len(cases))
-    cases = cases.only([row.case for row in cases.rows if row.case not in failures])
-    _say_left_out(left_out, failures)
-    _check_schemes(cases.rows, target)
-    present = set(cases.classes(target))
-    if len(present) < (1 if classes else 2):
-        raise CohortError(
-            f"{target}: {len(cases)} of {len(rows)} cases can be used and hold {len(present)} of its classes "
-            f"({', '.join(sorted(present)) or 'none'}); {1 if classes else 2} needed. Left out: {_reasons(left_out)}"
-        )
-    return Usable(
-        cases, tuple(classes) or tuple(c for c in TARGETS[target] if c in present), left_out, failures
-    )
-
-
-def _check_schemes(rows: Sequence[CaseRow], target: str) -> None:
-    schemes = sorted({row.label_scheme for row in rows if row.label_scheme in ("who2016", "who2021")})
-    if target == "who_grade" and len(schemes) > 1:
-        raise CohortError(
-            f"WHO grades of {' and '.join(schemes)} are never pooled: the same tumour can have another grade; "
-            "index the cohort again with --label-scheme, or make a table of each"
-        )
-
-
-def _say_left_out(left_out: Mapping[str, str], failures: Mapping[str, str]) -> None:
-    if left_out:
-        say(f"{len(left_out)} cases left out: {_reasons(left_out)}")
-    for error in failures.values():
-        say(f"refused: {error}")
-
-
-def _reasons(left_out: Mapping[str, str]) -> str:
-    counts = pd.Series(list(left_out.values()), dtype=str).value_counts()
-    return "; ".join(f"{n} {reason}" for reason, n in counts.items()) or "none"
-
-
-def common_series(rows: Sequence[CaseRow], target: str) -> tuple[str, ...]:
-    """The series that every case with a mask and a known target has.
-
-    Raises:
-        CohortError: there is none.
-    """
-    asked, _ = select(rows, target=target, series=())
-    common = tuple(s for s in SERIES if all(s in row.files for row in asked))
-    if not asked or not common:
-        raise CohortError(
-            f"no series is there for all {len(asked)} cases with a mask and a known {target}; name some with --series, "
-            "and the cases without them are left out"
-        )
-    return common
-
-
 # --- fit on one side, answer on the other ----------------------------------------------------------------------
 
 
@@ -207,7 +95,8 @@ def compete(
     model = method.fit(train, entrant.config, run)
     if keep_model:
         model.save(keep_model)
-    table = answer_rows(entrant, model, test, method.ready(test, entrant.config, run.cache), run)
+    made = method.ready(test, entrant.config, run.cache)
+    table = answer_rows(entrant, model, test, made, run, outlines=run.folder / OUTLINES)
     write_text(answered, table.to_csv(index=False))
     return table
 
@@ -235,17 +124,32 @@ def read_answers(path: Path) -> pd.DataFrame:
 
 
 def answer_rows(
-    entrant: Entrant, model: Model, cases: Cases, made: Sequence[Arrays], run: Run
+    entrant: Entrant,
+    model: Model,
+    cases: Cases,
+    made: Sequence[Arrays],
+    run: Run,
+    outlines: Path | None = None,
 ) -> pd.DataFrame:
     """Answers beside the truth.
+
+    Args:
+        entrant: who answers.
+        model: its fitted model.
+        cases: what is asked.
+        made: what its `ready` made of them.
+        run: target and classes.
+        outlines: where the scores of the outlines it draws are written, if it draws any and the cases have masks.
 
     Returns:
         Columns `method, control, case, patient, site, truth, decision`, then `p_CLASS`, the probability of each
         class, and `prior_CLASS`, the class share that the model put into it.
     """
-    out = []
+    out, drawn = [], []
     for row, ready in zip(cases.rows, made, strict=True):
         answer = model.answer(row, ready)
+        if answer.labels is not None and outlines is not None and row.mask is not None:
+            drawn += outline_rows(entrant.name, row, answer.labels, drawn_scheme=answer.labels_scheme)
         p = answer.probabilities[run.target]
         out.append(
             {
@@ -260,6 +164,8 @@ def answer_rows(
                 **{f"prior_{c}": share for c, share in zip(run.classes, model.prior, strict=True)},
             }
         )
+    if outlines is not None and drawn:
+        write_text(outlines, pd.DataFrame(drawn).to_csv(index=False))
     return pd.DataFrame(out)
 
 
@@ -336,32 +242,6 @@ def _auc(truth: np.ndarray, q: np.ndarray, decided: np.ndarray, patients: list[s
     if q.shape[1] == 2 and len(set(patients)) == len(patients):
         return delong(truth, q[:, 1])
     return class_scores(truth, q, decided, patients, seed=seed)["auc"]
-
-
-def print_scores(table: Sequence[Mapping[str, Any]]) -> None:
-    """Print a table of scores on stdout, each with its 95 % interval."""
-    shown = Table(box=None, pad_edge=False, header_style="bold")
-    for title in ("", "n", *(SCORE_TITLES[s] for s in SCORES)):
-        shown.add_column(title, no_wrap=True)
-    kinds = [
-        "controls:" if row["control"] else "best that can be:" if row["ceiling"] else "" for row in table
-    ]
-    for i, (kind, row) in enumerate(zip(kinds, table, strict=True)):
-        if kind and (i == 0 or kinds[i - 1] != kind):
-            shown.add_row(kind, style="dim")
-        cells = [_cell(row[s]) for s in SCORES]
-        shown.add_row(("  " if kind else "") + str(row["method"]), str(row["n"]), *cells)
-    console = Console(width=None if sys.stdout.isatty() else 160)
-    console.print(shown)
-    if note := ceiling_note(table):
-        console.print(note, style="dim", highlight=False)
-
-
-def _cell(score: Interval) -> str:
-    if math.isnan(score.value):
-        return f"not known: {score.reason}"
-    bounds = "bounds not known" if math.isnan(score.low) else f"{score.low:.2f} to {score.high:.2f}"
-    return f"{score.value:.2f} ({bounds})"
 
 
 def plain_scores(table: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -6,9 +6,13 @@ from typing import Final
 METHODS: Final[Mapping[str, str]] = {
     "controls": "gliolens.methods.controls",
     "shape-resnet": "gliolens.methods.shape_resnet",
+    "segmentation-fusion": "gliolens.methods.segmentation_fusion",
     "volume-embedding": "gliolens.methods.volume_embedding",
 }
 """Name and module of each method."""
 
-PAPERS: Final[Mapping[str, str]] = {"li2025": "gliolens.papers.li2025"}
+PAPERS: Final[Mapping[str, str]] = {
+    "janardhan2025": "gliolens.papers.janardhan2025.reproduction",
+    "li2025": "gliolens.papers.li2025",
+}
 """Name and module of each paper that can be reproduced."""

@@ -18,8 +18,10 @@ from gliolens.io.store import file_hash, read_json, write_json, write_text
 from gliolens.io.tables import read_cohort
 from gliolens.loader import Cases
 from gliolens.method import Run
+from gliolens.outline_scores import write_outlines
 from gliolens.progress import Counter, say
 from gliolens.protocol import (
+    OUTLINES,
     Entrant,
     check_settings,
     compete,
@@ -27,9 +29,9 @@ from gliolens.protocol import (
     entrant_of,
     plain_scores,
     score_beside_ceilings,
-    usable_cases,
 )
 from gliolens.report.curves import write_curves
+from gliolens.usable import usable_cases
 
 
 @dataclass(frozen=True)
@@ -40,11 +42,13 @@ class Outcome:
         folder: the run folder.
         table: one row an entrant, scores as `Interval`s; see `protocol.score`.
         failures: cases that were refused, with the reason.
+        outlines: mean scores of outlines, where the method draws them; see `outline_scores.summary`.
     """
 
     folder: Path
     table: Sequence[Mapping[str, Any]]
     failures: Mapping[str, str]
+    outlines: Sequence[Mapping[str, Any]] = ()
 
 
 def train(
@@ -98,7 +102,9 @@ def train(
     describe_run(out, settings, cohort, found.cases.only(division.folds[0].train), found.classes)
     write_fidelity(out, method, config)
     write_results(out, answers, table, found.failures)
-    return Outcome(out, table, found.failures)
+    files = [out / "training" / e.folder / OUTLINES for e in entrants]
+    outlines = write_outlines(out, files, found.cases.rows, seed=seed)
+    return Outcome(out, table, found.failures, outlines)
 
 
 def division_of(split: Path | None, rows: Sequence[CaseRow], cases: Cases, target: str) -> Split | None:

@@ -164,13 +164,18 @@ def _settings(given: Sequence[str]) -> dict[str, dict[str, Any]]:
 
 
 def _print_outcome(done: Any, json: bool) -> int:
-    from gliolens.protocol import print_scores
+    from gliolens.outline_scores import plain_outlines
+    from gliolens.report.terminal import print_outlines, print_scores
     from gliolens.train import metrics_of
 
     if json:
-        print(as_json({"folder": str(done.folder), **metrics_of(done.table), "failures": done.failures}))
+        outlines = {"outlines": plain_outlines(done.outlines)} if done.outlines else {}
+        told = {"folder": str(done.folder), **metrics_of(done.table), **outlines, "failures": done.failures}
+        print(as_json(told))
     else:
         print_scores(done.table)
+        if done.outlines:
+            print_outlines(done.outlines)
         print(f"written to {done.folder}\n{NOTICE}")
     return SOME_FAILED if done.failures else 0
 

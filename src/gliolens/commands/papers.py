@@ -1,8 +1,11 @@
-"""`gliolens reproduce`: the tables and figures of a paper, on any cohort."""
+"""`gliolens reproduce`: tables and figures of a paper, on any cohort. `gliolens check`: whether its scores can be."""
 
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from importlib import import_module
+from math import isfinite
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final
 
 from tyro.conf import Positional
 
@@ -10,6 +13,12 @@ from gliolens.commands.flags import SOME_FAILED, Out, Scale, Target, as_json
 from gliolens.errors import ConfigError
 from gliolens.labels import NOTICE
 from gliolens.registry import PAPERS
+
+if TYPE_CHECKING:
+    from gliolens.stats.published import Reading
+
+SHOWN: Final = 10
+"""Confusion matrices of a reading; `--json` prints all."""
 
 
 def reproduce(
@@ -28,7 +37,7 @@ def reproduce(
     """Repeat a paper's tables and figures on a cohort, beside the published numbers.
 
     Args:
-        paper: which one; li2025.
+        paper: which one: janardhan2025 or li2025.
         cohort: the cohort table.
         out: where to write.
         target: what to tell.
@@ -56,3 +65,77 @@ def reproduce(
     else:
         print(f"{done.folder / 'report.html'}\n{NOTICE}")
     return SOME_FAILED if done.failures else 0
+
+
+def survival(cohort: Positional[Path], *, by: Target, out: Out, json: bool = False) -> int:
+    """Draw and compare how long the patients of each class live; who is alive when last seen is censored there.
+
+    Args:
+        cohort: the cohort table with os_days and os_event.
+        by: whose classes are compared.
+        out: where to write.
+        json: print JSON.
+    """
+    from gliolens.survival import survival
+
+    found = survival(cohort, out, by=by)
+    if json:
+        print((out / "survival.json").read_text(encoding="utf-8"))
+        return 0
+    for curve in found.curves:
+        median = curve.median_days
+        high = f"{median.high:.0f}" if isfinite(median.high) else "not reached"
+        half = median.reason or f"median {median.value:.0f} days ({median.low:.0f} to {high})"
+        print(f"{curve.name}: {curve.n} patients, {curve.events} deaths, {half}")
+    if found.test:
+        print(f"log-rank: chi-squared {found.test.chi_squared:.3f}, p = {found.test.p:.2g}")
+    for hazard in found.hazards:
+        ratio = hazard.ratio
+        print(
+            f"hazard, {hazard.name}: {ratio.value:.2f} ({ratio.low:.2f} to {ratio.high:.2f}), p = {hazard.p:.2g}"
+        )
+    print(f"{out / 'kaplan-meier.png'}\n{NOTICE}")
+    return 0
+
+
+def check(scores: Positional[tuple[str, ...]], *, positive: int, negative: int, json: bool = False) -> int:
+    """List the confusion matrices that give the scores of a published table, or say which reading would.
+
+    Args:
+        scores: as printed, 0 to 1, as NAME=VALUE: accuracy=0.9936 sensitivity=1.000. Names: accuracy, sensitivity,
+            specificity, ppv, npv, apca, f1, auc.
+        positive: cases of the positive class in the test set.
+        negative: cases of the other class.
+        json: print JSON.
+    """
+    from gliolens.stats.published import readings
+
+    found = readings(positive, negative, _printed(scores))
+    if json:
+        plain = [
+            {"reading": r.name, "fits": [{**asdict(one), **one.scores()} for one in r.fits]} for r in found
+        ]
+        print(as_json({"readings": plain}))
+    else:
+        print("\n".join(_told(found)))
+    return 0
+
+
+def _printed(scores: Sequence[str]) -> dict[str, str]:
+    parted = [score.partition("=") for score in scores]
+    if wrong := [name for name, equals, _ in parted if not equals]:
+        raise ConfigError(f"{', '.join(wrong)}: expected NAME=VALUE, such as accuracy=0.9936")
+    return {name: value for name, _, value in parted}
+
+
+def _told(found: Sequence["Reading"]) -> Iterator[str]:
+    if not found:
+        yield "No confusion matrix gives these scores, nor with PPV and NPV, or the two classes, exchanged."
+    for reading in found:
+        many = f"; the first {SHOWN} of {len(reading.fits)}" if len(reading.fits) > SHOWN else ""
+        yield f"{reading.name}{many}:"
+        for one in reading.fits[:SHOWN]:
+            counts = f"TP {one.true_positive}, FN {one.false_negative}, FP {one.false_positive}, TN {one.true_negative}"
+            least, most = one.auc()
+            values = ", ".join(f"{name} {value:.4f}" for name, value in one.scores().items())
+            yield f"  {counts}: {values}, AUC from {least:.4f} to {most:.4f}"

@@ -5,7 +5,7 @@ from typing import Literal
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torchvision.models import resnet18, resnet50
+from torchvision.models import ResNet, resnet18, resnet50
 
 
 class ShapeResNet(nn.Module):
@@ -36,3 +36,11 @@ class ShapeResNet(nn.Module):
         """Logits of each class."""
         logits: Tensor = self.head(torch.cat([self.backbone(image), shape], dim=1))
         return logits
+
+
+def slice_resnet(channels: int, classes: int, depth: Literal[18, 50] = 50) -> ResNet:
+    """A ResNet of slices with any number of channels: (b, channels, h, w) to logits (b, classes)."""
+    made = resnet50 if depth == 50 else resnet18
+    net: ResNet = made(weights=None, num_classes=classes)
+    net.conv1 = nn.Conv2d(channels, 64, kernel_size=7, stride=2, padding=3, bias=False)
+    return net

@@ -31,13 +31,14 @@ from gliolens.loader import Arrays
 from gliolens.method import changed
 from gliolens.methods.volume_embedding import Config, pooled_reader, ready
 from gliolens.progress import Counter, say
-from gliolens.protocol import Entrant, common_series, controls, read_answers, usable_cases
+from gliolens.protocol import Entrant, controls, read_answers
 from gliolens.readers import choices, vectors_for
 from gliolens.report.paper_page import Section, write_paper_report
 from gliolens.report.words import cell
 from gliolens.stats.classification import class_scores
 from gliolens.stats.intervals import Interval
 from gliolens.train import Outcome
+from gliolens.usable import common_series, usable_cases
 
 METHOD: Final = "volume-embedding"
 TEST_SHARE: Final = 93 / 369

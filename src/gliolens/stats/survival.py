@@ -1,0 +1,152 @@
+"""How long patients live: Kaplan-Meier curves, the log-rank test and Cox's model, by lifelines.
+
+A patient who was alive when last seen is censored there; nobody's survival is guessed.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool, Float
+
+from gliolens.errors import ConfigError
+from gliolens.stats.intervals import Interval
+
+NOT_REACHED = "fewer than half have died"
+
+
+@dataclass(frozen=True, eq=False)
+class Curve:
+    """A Kaplan-Meier curve (Kaplan and Meier 1958, doi 10.1080/01621459.1958.10501452).
+
+    Attributes:
+        name: of the group.
+        n: patients.
+        events: deaths that were seen.
+        median_days: by when half had died, with its 95 % interval; a bound is infinite where it is not reached, and
+            the value NaN where the median itself is not.
+        days: where the curve falls (k,), from 0.
+        alive: share alive from each of these days on (k,), with bounds `low` and `high` (Greenwood, log-log).
+    """
+
+    name: str
+    n: int
+    events: int
+    median_days: Interval
+    days: Float[np.ndarray, " k"]
+    alive: Float[np.ndarray, " k"]
+    low: Float[np.ndarray, " k"]
+    high: Float[np.ndarray, " k"]
+
+
+@dataclass(frozen=True)
+class LogRank:
+    """Whether the groups' survival differs: chi-squared, its degrees of freedom, and p."""
+
+    chi_squared: float
+    degrees: int
+    p: float
+
+
+@dataclass(frozen=True)
+class Hazard:
+    """By how much a covariate multiplies the hazard of death, with its 95 % interval and p."""
+
+    name: str
+    ratio: Interval
+    p: float
+
+
+def kaplan_meier(name: str, days: Float[np.ndarray, " n"], died: Bool[np.ndarray, " n"]) -> Curve:
+    """The curve of one group.
+
+    Args:
+        name: of the group.
+        days: to death, or to when a patient was last seen.
+        died: whether death was seen.
+
+    Raises:
+        ConfigError: no patient, or days below 0.
+    """
+    _check(days, died)
+    from lifelines import KaplanMeierFitter  # takes a second to import, and few callers need it
+
+    fit = KaplanMeierFitter().fit(days, died)
+    bounds = fit.confidence_interval_survival_function_
+    alive = fit.survival_function_.iloc[:, 0]
+    low, high = bounds.iloc[:, 0], bounds.iloc[:, 1]
+    median = Interval(math.nan, math.nan, math.nan, NOT_REACHED)
+    if math.isfinite(value := _half(alive)):
+        median = Interval(value, _half(low), _half(high))
+    arrays = (np.asarray(s, float) for s in (alive.index, alive, low, high))
+    return Curve(name, len(days), int(died.sum()), median, *arrays)
+
+
+def _half(curve: "pd.Series[float]") -> float:
+    """The first day on which no more than half are alive."""
+    below = curve.index[curve <= 0.5]
+    return float(below[0]) if len(below) else math.inf
+
+
+def at_risk(days: Float[np.ndarray, " n"], at: Sequence[float]) -> list[int]:
+    """How many patients were alive and in sight just before each day."""
+    return [int((days >= day).sum()) for day in at]
+
+
+def log_rank(days: Float[np.ndarray, " n"], died: Bool[np.ndarray, " n"], groups: Sequence[str]) -> LogRank:
+    """Compare the survival of two or more groups (Mantel 1966).
+
+    Raises:
+        ConfigError: fewer than two groups, or days below 0.
+    """
+    _check(days, died)
+    if len(set(groups)) < 2:
+        raise ConfigError(f"one group only: {', '.join(set(groups))}; expected two or more to compare")
+    from lifelines.statistics import multivariate_logrank_test
+
+    found = multivariate_logrank_test(days, np.asarray(groups), died)
+    return LogRank(float(found.test_statistic), len(set(groups)) - 1, float(found.p_value))
+
+
+def cox(
+    days: Float[np.ndarray, " n"], died: Bool[np.ndarray, " n"], covariates: pd.DataFrame
+) -> list[Hazard]:
+    """Cox's model of proportional hazards (Cox 1972, doi 10.1111/j.2517-6161.1972.tb00899.x), ties by Efron.
+
+    Args:
+        days: to death, or to when a patient was last seen.
+        died: whether death was seen.
+        covariates: a column of numbers each, no cell empty.
+
+    Raises:
+        ConfigError: a cell is empty, or nothing can be fitted.
+    """
+    _check(days, died)
+    if covariates.isna().any(axis=None):
+        raise ConfigError(
+            f"covariates {', '.join(covariates.columns[covariates.isna().any()])} have empty cells"
+        )
+    from lifelines import CoxPHFitter
+    from lifelines.exceptions import ConvergenceError
+
+    table = covariates.astype(float).assign(days_=days, died_=died)
+    try:
+        fit = CoxPHFitter().fit(table, "days_", "died_")
+    except ConvergenceError as error:
+        raise ConfigError(f"Cox's model has no solution here: {error}") from error
+    return [_hazard(name, row) for name, row in fit.summary.iterrows()]
+
+
+def _hazard(name: Any, row: "pd.Series[float]") -> Hazard:
+    low, high = float(row["exp(coef) lower 95%"]), float(row["exp(coef) upper 95%"])
+    return Hazard(str(name), Interval(float(row["exp(coef)"]), low, high), float(row["p"]))
+
+
+def _check(days: np.ndarray, died: np.ndarray) -> None:
+    if len(days) == 0 or len(days) != len(died):
+        raise ConfigError(f"{len(days)} survival times and {len(died)} events; expected one each, and some")
+    if not (np.isfinite(days).all() and (days >= 0).all()):
+        raise ConfigError("a survival time is unknown or below 0; leave the patient out or correct it")

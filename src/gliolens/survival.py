@@ -1,0 +1,127 @@
+"""`gliolens survival`: how long the patients of each class live."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from gliolens.about import software
+from gliolens.case import CaseRow
+from gliolens.cohorts.splits import patients
+from gliolens.errors import CohortError
+from gliolens.io.store import file_hash, whole_file, write_json, write_text
+from gliolens.io.tables import read_cohort
+from gliolens.labels import TARGET_TITLES, TARGETS
+from gliolens.progress import say
+from gliolens.report.survival_plot import survival_figure
+from gliolens.stats.survival import Curve, Hazard, LogRank, cox, kaplan_meier, log_rank
+
+
+@dataclass(frozen=True, eq=False)
+class Survival:
+    """How long patients live, by class.
+
+    Attributes:
+        curves: Kaplan-Meier of each class.
+        test: whether they differ; None where one class has all patients.
+        hazards: of Cox's model with class, age and sex; empty where it cannot be fitted.
+        left_out: why each other case is not counted.
+    """
+
+    curves: Sequence[Curve]
+    test: LogRank | None
+    hazards: Sequence[Hazard]
+    left_out: Mapping[str, str]
+
+
+def survival(cohort: Path, out: Path, *, by: str) -> Survival:
+    """Draw and compare the survival of classes; each patient counts once, by the first of his cases.
+
+    Args:
+        cohort: the cohort table, or a table of patients without scans.
+        out: `kaplan-meier.png`, `survival.csv` (the curves) and `survival.json`.
+        by: target whose classes are compared.
+
+    Raises:
+        CohortError: no patient whose class and survival are known.
+    """
+    rows, left_out = _counted(read_cohort(cohort), by)
+    if not rows:
+        raise CohortError(f"{cohort}: no case has {by}, os_days and os_event; fill in these columns")
+    days = np.array([row.os_days for row in rows], float)
+    died = np.array([row.os_event for row in rows], bool)
+    classes = [row.targets[by] for row in rows]
+    present = [c for c in TARGETS[by] if c in classes]
+    curves = [kaplan_meier(c, days[mine], died[mine]) for c in present for mine in [np.array(classes) == c]]
+    test = log_rank(days, died, classes) if len(present) > 1 else None
+    hazards = _hazards(rows, days, died, by, present)
+    if left_out:
+        reasons = pd.Series(list(left_out.values())).value_counts()
+        say(f"{len(left_out)} cases left out: " + "; ".join(f"{n} {why}" for why, n in reasons.items()))
+    found = Survival(curves, test, hazards, left_out)
+    _write(
+        out,
+        found,
+        cohort,
+        by,
+        survival_figure(curves, test, {c: days[np.array(classes) == c] for c in present}),
+    )
+    return found
+
+
+def _counted(rows: Sequence[CaseRow], by: str) -> tuple[list[CaseRow], dict[str, str]]:
+    who, seen, kept = patients(rows), set[str](), []
+    left_out: dict[str, str] = {}
+    for row in rows:
+        lacks = [name for name, there in (
+            (f"{by} unknown", by in row.targets), ("os_days unknown", row.os_days is not None),
+            ("os_event unknown", row.os_event is not None),
+        ) if not there]  # fmt: skip
+        if lacks:
+            left_out[row.case] = ", ".join(lacks)
+        elif who[row.case] in seen:
+            left_out[row.case] = "another case of the same patient"
+        else:
+            seen.add(who[row.case])
+            kept.append(row)
+    return kept, left_out
+
+
+def _hazards(
+    rows: Sequence[CaseRow], days: np.ndarray, died: np.ndarray, by: str, present: Sequence[str]
+) -> list[Hazard]:
+    """Cox's model of those whose age and sex are known; age in tens of years, classes against the first."""
+    known = np.array([row.age is not None and row.sex is not None for row in rows])
+    some = [row for row, there in zip(rows, known, strict=True) if there]
+    columns = {f"{by} {c}": [float(row.targets[by] == c) for row in some] for c in present[1:]}
+    columns |= {
+        "age, ten years": [float(row.age or 0.0) / 10 for row in some],
+        "sex M": [float(row.sex == "M") for row in some],
+    }
+    table = pd.DataFrame(columns)
+    varied = table.loc[:, table.nunique() > 1]
+    if varied.empty or died[known].sum() < 2:
+        say("Cox's model was not fitted: too few patients with age and sex, or too few deaths")
+        return []
+    return cox(days[known], died[known], varied)
+
+
+def _write(out: Path, found: Survival, cohort: Path, by: str, figure: bytes) -> None:
+    with whole_file(out / "kaplan-meier.png") as unfinished:
+        unfinished.write_bytes(figure)
+    falls = [
+        pd.DataFrame({"group": c.name, "days": c.days, "alive": c.alive, "low": c.low, "high": c.high})
+        for c in found.curves
+    ]
+    write_text(out / "survival.csv", pd.concat(falls, ignore_index=True).to_csv(index=False))
+    groups = [
+        {"group": c.name, "n": c.n, "events": c.events, "median_days": asdict(c.median_days)}
+        for c in found.curves
+    ]
+    write_json(out / "survival.json", {
+        "by": by, "title": TARGET_TITLES[by], "cohort": file_hash(cohort), "groups": groups,
+        "log_rank": None if found.test is None else asdict(found.test),
+        "cox": [asdict(h) for h in found.hazards], "left_out": found.left_out, "software": software(),
+    })  # fmt: skip

@@ -1,0 +1,158 @@
+"""Which cases of a cohort a run can use, and why not the others."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import pandas as pd
+
+from gliolens.case import CaseRow
+from gliolens.cohorts.splits import patients
+from gliolens.errors import CaseError, CohortError
+from gliolens.labels import SERIES, TARGETS
+from gliolens.loader import Cases, select
+from gliolens.method import find_method
+from gliolens.progress import Tick, say
+from gliolens.protocol import Entrant
+
+
+@dataclass(frozen=True)
+class Usable:
+    """A cohort divided by what can be used for a target.
+
+    Attributes:
+        cases: those that can.
+        classes: the target's classes that occur, in order; the last is the positive one of two.
+        left_out: why each other case cannot (its label, series or mask is not there).
+        failures: what was wrong with cases that should have been usable.
+    """
+
+    cases: Cases
+    classes: tuple[str, ...]
+    left_out: Mapping[str, str]
+    failures: Mapping[str, str]
+
+
+MANY: Final = 1000
+"""Numbers from which an array is what a method sees of scans, and not some measures that two patients may share."""
+
+
+def usable_cases(
+    rows: Sequence[CaseRow],
+    *,
+    target: str,
+    series: Sequence[str],
+    entrants: Sequence[Entrant],
+    cache: Path,
+    classes: Sequence[str] = (),
+    tick: Tick | None = None,
+) -> Usable:
+    """Find the cases that every entrant can use; say on stderr what is left out and why.
+
+    What entrants make of a case is kept in `cache`, so each case is decoded once a method here, and never again.
+
+    Args:
+        rows: the cohort.
+        target: its class must be known.
+        series: every case must have them.
+        entrants: who must be able to use a case.
+        cache: see `Method.ready`.
+        classes: classes that a trained run can tell apart; all that occur where empty.
+        tick: progress.
+
+    Raises:
+        CohortError: fewer than two classes of the target remain (one is enough where `classes` are given), grades of
+            two schemes would be pooled, or two patients have the same scans.
+    """
+    chosen, left_out = select(rows, target=target, series=series)
+    for row in chosen:
+        if classes and row.targets[target] not in classes:
+            left_out[row.case] = f"{target} {row.targets[target]}, which the run was not trained to tell"
+    cases, failures = Cases(tuple(r for r in chosen if r.case not in left_out), tuple(series)), {}
+    seen: dict[str, str] = {}
+    for i, row in enumerate(cases.rows):
+        try:
+            seen[row.case] = _read(cases.only([row.case]), entrants, cache)
+        except CaseError as error:
+            failures[row.case] = str(error)
+        if tick:
+            tick(i + 1, len(cases))
+    cases = cases.only(seen)
+    _say_left_out(left_out, failures)
+    _check_schemes(cases.rows, target)
+    _check_distinct(cases.rows, seen)
+    present = set(cases.classes(target))
+    if len(present) < (1 if classes else 2):
+        raise CohortError(
+            f"{target}: {len(cases)} of {len(rows)} cases can be used and hold {len(present)} of its classes "
+            f"({', '.join(sorted(present)) or 'none'}); {1 if classes else 2} needed. Left out: {_reasons(left_out)}"
+        )
+    return Usable(
+        cases, tuple(classes) or tuple(c for c in TARGETS[target] if c in present), left_out, failures
+    )
+
+
+def _read(case: Cases, entrants: Sequence[Entrant], cache: Path) -> str:
+    """Let every entrant make of a case what it needs; the same text for the same scans."""
+    seen = []
+    for entrant in {e.method if e.is_control else e.name: e for e in entrants}.values():
+        (made,) = find_method(entrant.method).ready(case, entrant.config, cache)
+        if not entrant.is_control:
+            largest = max(made.values(), key=lambda array: array.size)
+            if largest.size >= MANY:
+                seen.append(hashlib.sha256(np.ascontiguousarray(largest).tobytes()).hexdigest())
+    return " ".join(seen)
+
+
+def _check_distinct(rows: Sequence[CaseRow], seen: Mapping[str, str]) -> None:
+    """Releases of one collection rename its patients: their scans tell who they are."""
+    who = patients(rows)
+    owners: dict[str, dict[str, str]] = {}
+    for row in rows:
+        owners.setdefault(seen[row.case], {}).setdefault(who[row.case], row.case)
+    shared = [" and ".join(cases.values()) for scans, cases in owners.items() if scans and len(cases) > 1]
+    if shared:
+        raise CohortError(
+            f"{len(shared)} patients stand in the table twice, by their scans: {'; '.join(shared[:5])}; a split could "
+            "put one on both sides: drop one of the two, or name one in the other's column aliases"
+        )
+
+
+def _check_schemes(rows: Sequence[CaseRow], target: str) -> None:
+    schemes = sorted({row.label_scheme for row in rows if row.label_scheme in ("who2016", "who2021")})
+    if target == "who_grade" and len(schemes) > 1:
+        raise CohortError(
+            f"WHO grades of {' and '.join(schemes)} are never pooled: the same tumour can have another grade; "
+            "index the cohort again with --label-scheme, or make a table of each"
+        )
+
+
+def _say_left_out(left_out: Mapping[str, str], failures: Mapping[str, str]) -> None:
+    if left_out:
+        say(f"{len(left_out)} cases left out: {_reasons(left_out)}")
+    for error in failures.values():
+        say(f"refused: {error}")
+
+
+def _reasons(left_out: Mapping[str, str]) -> str:
+    counts = pd.Series(list(left_out.values()), dtype=str).value_counts()
+    return "; ".join(f"{n} {reason}" for reason, n in counts.items()) or "none"
+
+
+def common_series(rows: Sequence[CaseRow], target: str) -> tuple[str, ...]:
+    """The series that every case with a mask and a known target has.
+
+    Raises:
+        CohortError: there is none.
+    """
+    asked, _ = select(rows, target=target, series=())
+    common = tuple(s for s in SERIES if all(s in row.files for row in asked))
+    if not asked or not common:
+        raise CohortError(
+            f"no series is there for all {len(asked)} cases with a mask and a known {target}; name some with --series, "
+            "and the cases without them are left out"
+        )
+    return common

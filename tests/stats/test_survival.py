@@ -1,0 +1,132 @@
+"""Survival against published figures of UCSF-PDGM, and against the formulas written out."""
+
+import json
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import chi2
+
+from gliolens.cli import main
+from gliolens.cohorts.clinical.table import read_clinical, rows_of
+from gliolens.errors import ConfigError
+from gliolens.io.tables import write_cohort
+from gliolens.stats.survival import at_risk, cox, kaplan_meier, log_rank
+
+PATIENTS = st.lists(st.tuples(st.integers(1, 30), st.booleans(), st.booleans()), min_size=4, max_size=40)
+
+
+def arrays(patients):
+    days, died, group = (np.array(column) for column in zip(*patients, strict=True))
+    return days.astype(float), died.astype(bool), ["b" if g else "a" for g in group]
+
+
+@settings(deadline=None)
+@given(PATIENTS)
+def test_the_curve_is_the_product_of_the_shares_that_survive_each_day(patients):
+    days, died, _ = arrays(patients)
+    curve, alive = kaplan_meier("all", days, died), 1.0
+    for day in np.unique(days):
+        alive *= 1 - (died & (days == day)).sum() / (days >= day).sum()
+        assert curve.alive[np.searchsorted(curve.days, day)] == pytest.approx(alive, abs=1e-9)
+    assert (curve.n, curve.events) == (len(days), died.sum())
+    assert (curve.low <= curve.alive + 1e-9).all()
+    assert (curve.alive <= curve.high + 1e-9).all()
+
+
+@settings(deadline=None)
+@given(PATIENTS)
+def test_log_rank_is_observed_less_expected_squared_over_its_variance(patients):
+    days, died, group = arrays(patients)
+    mine = np.array([g == "b" for g in group])
+    apart = variance = 0.0
+    for day in np.unique(days[died]):
+        n, k, d = (days >= day).sum(), (mine & (days >= day)).sum(), (died & (days == day)).sum()
+        apart += (mine & died & (days == day)).sum() - d * k / n
+        variance += d * k * (n - k) * (n - d) / (n * n * (n - 1)) if n > 1 else 0.0
+    if len(set(group)) < 2:
+        with pytest.raises(ConfigError, match="one group"):
+            log_rank(days, died, group)
+    elif variance > 1e-9:
+        found = log_rank(days, died, group)
+        assert found.chi_squared == pytest.approx(apart**2 / variance, rel=1e-6, abs=1e-9)
+        assert found.p == pytest.approx(chi2.sf(apart**2 / variance, 1), rel=1e-5)
+
+
+def test_cox_is_where_the_partial_likelihood_is_flat():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=200)
+    days = rng.exponential(np.exp(-0.7 * x))
+    seen = rng.exponential(2.0, 200)
+    died, days = days <= seen, np.minimum(days, seen)
+    (hazard,) = cox(days, died, pd.DataFrame({"x": x}))
+    beta = math.log(hazard.ratio.value)
+    score = sum(
+        x[i] - np.average(x[days >= days[i]], weights=np.exp(beta * x[days >= days[i]]))
+        for i in np.flatnonzero(died)
+    )
+    assert score == pytest.approx(0, abs=1e-3)
+    assert hazard.ratio.low < math.exp(0.7) < hazard.ratio.high
+    assert hazard.p < 1e-6
+
+
+def test_at_risk_are_those_still_in_sight():
+    assert at_risk(np.array([1.0, 5.0, 5.0, 9.0]), [0, 1, 5, 6, 10]) == [4, 4, 3, 1, 0]
+
+
+def test_censoring_is_no_death():
+    days = np.array([10.0, 20.0, 30.0, 40.0])
+    curve = kaplan_meier("a", days, np.array([False, True, False, False]))
+    assert curve.alive[-1] == pytest.approx(2 / 3)
+    assert math.isnan(curve.median_days.value)
+    assert curve.median_days.reason == "fewer than half have died"
+
+
+def test_what_is_not_known_is_refused():
+    with pytest.raises(ConfigError, match="below 0"):
+        kaplan_meier("a", np.array([1.0, -2.0]), np.array([True, True]))
+    with pytest.raises(ConfigError, match="some"):
+        kaplan_meier("a", np.array([]), np.array([], bool))
+    with pytest.raises(ConfigError, match="empty cells"):
+        cox(np.array([1.0, 2.0]), np.array([True, True]), pd.DataFrame({"age": [1.0, np.nan]}))
+
+
+@pytest.fixture
+def ucsf(shared_data):
+    return rows_of(read_clinical(shared_data / "tables" / "ucsf_pdgm_metadata_v2.csv"))
+
+
+def test_ucsf_by_idh_as_counted_over_exams(ucsf):
+    """n 397 and 103, events 239 and 11, median 539 days and not reached, log-rank 98.094 (data README)."""
+    rows = [r for r in ucsf if r.os_days is not None and r.os_event is not None and "idh" in r.targets]
+    days, died = np.array([r.os_days for r in rows], float), np.array([r.os_event for r in rows])
+    group = [r.targets["idh"] for r in rows]
+    found = {g: kaplan_meier(g, days[m], died[m]) for g in set(group) for m in [np.array(group) == g]}
+    assert [(found[g].n, found[g].events) for g in ("wildtype", "mutant")] == [(397, 239), (103, 11)]
+    assert found["wildtype"].median_days.value == 539
+    assert math.isnan(found["mutant"].median_days.value)
+    assert log_rank(days, died, group).chi_squared == pytest.approx(98.094, abs=1e-3)
+
+
+def test_the_command_counts_each_patient_once(ucsf, tmp_path, capsys):
+    write_cohort(tmp_path / "cohort.csv", ucsf)
+    assert main(["survival", str(tmp_path / "cohort.csv"), "--by", "idh", "-o", str(tmp_path / "out")]) == 0
+    shown = capsys.readouterr()
+    assert "wildtype: 391 patients" in shown.out
+    assert "6 another case of the same patient" in shown.err
+    told = json.loads((tmp_path / "out" / "survival.json").read_text())
+    assert [g["n"] for g in told["groups"]] == [391, 103]
+    assert {h["name"] for h in told["cox"]} == {"idh mutant", "age, ten years", "sex M"}
+    assert told["cox"][0]["ratio"]["high"] < 1
+    falls = pd.read_csv(tmp_path / "out" / "survival.csv")
+    assert (falls.groupby("group")["alive"].first() == 1).all()
+    assert (tmp_path / "out" / "kaplan-meier.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_cohort_without_survival_is_refused(tmp_path, capsys):
+    (tmp_path / "cohort.csv").write_text("case,patient,idh\na,a,mutant\n")
+    assert main(["survival", str(tmp_path / "cohort.csv"), "--by", "idh", "-o", str(tmp_path / "out")]) == 4
+    assert "os_days" in capsys.readouterr().err
