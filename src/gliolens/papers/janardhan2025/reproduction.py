@@ -24,6 +24,7 @@ from gliolens.io.tables import read_cohort
 from gliolens.loader import Arrays, fingerprint
 from gliolens.method import changed
 from gliolens.methods.segmentation_fusion import VERSION, Config, ready
+from gliolens.outline_scores import TITLES
 from gliolens.papers.janardhan2025.outlines import losses, outlines, shares, speed
 from gliolens.papers.janardhan2025.parts import Parts, Sides
 from gliolens.papers.janardhan2025.slices import leak, slices
@@ -210,4 +211,5 @@ def _sections(
 
 def _section(title: str, rows: Sequence[Mapping[str, Any]], *notes: str) -> Section:
     columns = list(dict.fromkeys(key for row in rows for key in row))
-    return Section(title, notes, columns, [[row.get(c, "") for c in columns] for row in rows])
+    named = [TITLES.get(column, column) for column in columns]
+    return Section(title, notes, named, [[row.get(c, "") for c in columns] for row in rows])
