@@ -63,6 +63,16 @@ def test_configurations_that_agree_leave_no_choice():
     assert abs(optimism(right, draws=500).value) < 0.02
 
 
+def test_an_optimism_that_few_draws_carry_lies_within_its_bounds():
+    """Of seven patients one configuration gets all right; the other ties with it in two draws of a hundred."""
+    right = np.ones((2, 7), bool)
+    right[0, :3] = False
+    found = optimism(right)
+    assert 0 < found.value < 0.02
+    assert found.low == 0
+    assert found.high == found.value
+
+
 @pytest.fixture(scope="module")
 def cohort(tmp_path_factory):
     config = PhantomConfig(spacing_mm=6.0)

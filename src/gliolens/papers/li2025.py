@@ -159,8 +159,10 @@ def optimism(right: np.ndarray, *, draws: int = 2000, seed: int = 0) -> Interval
             best = right[:, drawn].mean(axis=1).argmax()
             honest.append(right[best][out].mean())
     worth = right.mean(axis=1).max() - np.array(honest)
-    low, high = np.quantile(worth, (0.025, 0.975))
-    return Interval(float(worth.mean()), float(low), float(high))
+    value, (low, high) = float(worth.mean()), np.quantile(worth, (0.025, 0.975))
+    return Interval(
+        value, min(value, float(low)), max(value, float(high))
+    )  # few draws can carry the whole mean
 
 
 # --- the whole of it -------------------------------------------------------------------------------------------
