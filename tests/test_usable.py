@@ -13,7 +13,7 @@ from gliolens.errors import CohortError
 from gliolens.io.tables import read_cohort
 from gliolens.method import find_method
 from gliolens.protocol import Entrant
-from gliolens.usable import _check_schemes, common_series, usable_cases
+from gliolens.usable import check_schemes, common_series, usable_cases
 
 
 def grades(schemes):
@@ -24,10 +24,10 @@ def grades(schemes):
 
 
 def test_grades_of_two_schemes_are_never_pooled():
-    _check_schemes(grades(["who2021"] * 3 + [None]), "who_grade")
-    _check_schemes(grades(["who2016", "who2021"]), "idh")
+    check_schemes(grades(["who2021"] * 3 + [None]), "who_grade")
+    check_schemes(grades(["who2016", "who2021"]), "idh")
     with pytest.raises(CohortError, match="who2016 and who2021"):
-        _check_schemes(grades(["who2016", "who2021"]), "who_grade")
+        check_schemes(grades(["who2016", "who2021"]), "who_grade")
 
 
 def test_the_series_that_all_usable_cases_share():

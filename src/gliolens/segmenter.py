@@ -1,6 +1,6 @@
 """Networks that outline a tumour slice by slice, and as a volume.
 
-A segmenter learns from cubes (`cube`): `image` (C, E, E, E), `labels` (E, E, E). What a stage has learnt is kept in a
+A segmenter learns from cubes (`cube`): `image` (C, E, E, S), `labels` (E, E, S). What a stage has learnt is kept in a
 folder of its own, so that a stopped training goes on with the stage it was at.
 """
 
@@ -58,7 +58,7 @@ class Draw(Sampler[int]):
 
 
 class Cubes(Dataset[tuple[Tensor, Tensor]]):
-    """Patients as volumes (1, C, E, E, E), or as some of their slices (n, C, E, E), with labels of one channel.
+    """Patients as volumes (1, C, E, E, S), or as some of their slices (n, C, E, E), with labels of one channel.
 
     Args:
         prepared: `image` and `labels` of each patient.
@@ -99,7 +99,7 @@ TURN: Final = 0.26
 SCALE: Final = 0.18
 """The logarithm of the largest change in size."""
 MOVE: Final = 0.06
-"""Of the edge, along each axis."""
+"""Of half the edge, along each axis."""
 
 
 def varied(

@@ -10,13 +10,14 @@ import pandas as pd
 from gliolens.about import software
 from gliolens.case import CaseRow
 from gliolens.cohorts.splits import patients
-from gliolens.errors import CohortError
+from gliolens.errors import CohortError, ConfigError
 from gliolens.io.store import file_hash, whole_file, write_json, write_text
 from gliolens.io.tables import read_cohort
 from gliolens.labels import TARGET_TITLES, TARGETS
 from gliolens.progress import say
 from gliolens.report.survival_plot import survival_figure
 from gliolens.stats.survival import Curve, Hazard, LogRank, cox, kaplan_meier, log_rank
+from gliolens.usable import check_schemes
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,13 +27,18 @@ class Survival:
     Attributes:
         curves: Kaplan-Meier of each class.
         test: whether they differ; None where one class has all patients.
-        hazards: of Cox's model with class, age and sex; empty where it cannot be fitted.
+        hazards: of Cox's model with class, age and sex; empty where it cannot be fitted, which is said.
+        cox_n, cox_deaths: patients in it, whose age and sex are known, and deaths among them.
+        reference: the class that the others' hazards are multiples of.
         left_out: why each other case is not counted.
     """
 
     curves: Sequence[Curve]
     test: LogRank | None
     hazards: Sequence[Hazard]
+    cox_n: int
+    cox_deaths: int
+    reference: str
     left_out: Mapping[str, str]
 
 
@@ -45,22 +51,34 @@ def survival(cohort: Path, out: Path, *, by: str) -> Survival:
         by: target whose classes are compared.
 
     Raises:
-        CohortError: no patient whose class and survival are known.
+        CohortError: no patient whose class and survival are known, or WHO grades of two editions.
     """
     rows, left_out = _counted(read_cohort(cohort), by)
     if not rows:
         raise CohortError(f"{cohort}: no case has {by}, os_days and os_event; fill in these columns")
+    check_schemes(rows, by)
     days = np.array([row.os_days for row in rows], float)
     died = np.array([row.os_event for row in rows], bool)
     classes = [row.targets[by] for row in rows]
     present = [c for c in TARGETS[by] if c in classes]
     curves = [kaplan_meier(c, days[mine], died[mine]) for c in present for mine in [np.array(classes) == c]]
-    test = log_rank(days, died, classes) if len(present) > 1 else None
-    hazards = _hazards(rows, days, died, by, present)
+    test = log_rank(days, died, classes) if len(present) > 1 and died.any() else None
+    known = np.array([row.age is not None and row.sex is not None for row in rows])
+    some = [row for row, there in zip(rows, known, strict=True) if there]
+    classes_known = [c for c in present if any(row.targets[by] == c for row in some)]
+    hazards = _hazards(some, days[known], died[known], by, classes_known)
     if left_out:
         reasons = pd.Series(list(left_out.values())).value_counts()
         say(f"{len(left_out)} cases left out: " + "; ".join(f"{n} {why}" for why, n in reasons.items()))
-    found = Survival(curves, test, hazards, left_out)
+    found = Survival(
+        curves,
+        test,
+        hazards,
+        int(known.sum()),
+        int(died[known].sum()),
+        (classes_known or present)[0],
+        left_out,
+    )
     _write(
         out,
         found,
@@ -92,20 +110,20 @@ def _counted(rows: Sequence[CaseRow], by: str) -> tuple[list[CaseRow], dict[str,
 def _hazards(
     rows: Sequence[CaseRow], days: np.ndarray, died: np.ndarray, by: str, present: Sequence[str]
 ) -> list[Hazard]:
-    """Cox's model of those whose age and sex are known; age in tens of years, classes against the first."""
-    known = np.array([row.age is not None and row.sex is not None for row in rows])
-    some = [row for row, there in zip(rows, known, strict=True) if there]
-    columns = {f"{by} {c}": [float(row.targets[by] == c) for row in some] for c in present[1:]}
-    columns |= {
-        "age, ten years": [float(row.age or 0.0) / 10 for row in some],
-        "sex M": [float(row.sex == "M") for row in some],
-    }
+    """Cox's model; age in tens of years, classes against the first. Nothing, and why, where it cannot be fitted."""
+    columns = {f"{by} {c}": [float(row.targets[by] == c) for row in rows] for c in present[1:]}
+    columns |= {"age, ten years": [float(row.age or 0.0) / 10 for row in rows]}
+    columns |= {"sex M": [float(row.sex == "M") for row in rows]}
     table = pd.DataFrame(columns)
     varied = table.loc[:, table.nunique() > 1]
-    if varied.empty or died[known].sum() < 2:
-        say("Cox's model was not fitted: too few patients with age and sex, or too few deaths")
+    if varied.empty:
+        say("Cox's model was not fitted: too few patients with age and sex")
         return []
-    return cox(days[known], died[known], varied)
+    try:
+        return cox(days, died, varied)
+    except ConfigError as error:
+        say(f"Cox's model was not fitted: {error}")
+        return []
 
 
 def _write(out: Path, found: Survival, cohort: Path, by: str, figure: bytes) -> None:
@@ -123,5 +141,7 @@ def _write(out: Path, found: Survival, cohort: Path, by: str, figure: bytes) -> 
     write_json(out / "survival.json", {
         "by": by, "title": TARGET_TITLES[by], "cohort": file_hash(cohort), "groups": groups,
         "log_rank": None if found.test is None else asdict(found.test),
-        "cox": [asdict(h) for h in found.hazards], "left_out": found.left_out, "software": software(),
+        "cox": {"n": found.cox_n, "deaths": found.cox_deaths, "reference": found.reference,
+                "hazards": [asdict(h) for h in found.hazards]},
+        "left_out": found.left_out, "software": software(),
     })  # fmt: skip

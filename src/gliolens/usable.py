@@ -82,7 +82,7 @@ def usable_cases(
             tick(i + 1, len(cases))
     cases = cases.only(seen)
     _say_left_out(left_out, failures)
-    _check_schemes(cases.rows, target)
+    check_schemes(cases.rows, target)
     _check_distinct(cases.rows, seen)
     present = set(cases.classes(target))
     if len(present) < (1 if classes else 2):
@@ -121,7 +121,8 @@ def _check_distinct(rows: Sequence[CaseRow], seen: Mapping[str, str]) -> None:
         )
 
 
-def _check_schemes(rows: Sequence[CaseRow], target: str) -> None:
+def check_schemes(rows: Sequence[CaseRow], target: str) -> None:
+    """Raise CohortError where WHO grades of two editions would be pooled."""
     schemes = sorted({row.label_scheme for row in rows if row.label_scheme in ("who2016", "who2021")})
     if target == "who_grade" and len(schemes) > 1:
         raise CohortError(

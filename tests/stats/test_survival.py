@@ -85,6 +85,43 @@ def test_censoring_is_no_death():
     assert curve.median_days.reason == "fewer than half have died"
 
 
+def test_the_median_is_where_exactly_half_are_left():
+    """In floating point ten times nineteen twentieths and so on is not quite a half."""
+    days = np.arange(1.0, 21.0)
+    assert kaplan_meier("all die", days, np.ones(20, bool)).median_days.value == 10
+    half = kaplan_meier("ten die", np.minimum(days, 10.5), days <= 10)
+    assert half.median_days.value == 10
+
+
+def test_a_median_whose_bound_is_not_reached_says_so():
+    one = kaplan_meier("one", np.array([300.0]), np.array([True])).median_days
+    assert (one.value, one.high, one.reason) == (300, math.inf, "the upper bound is not reached")
+
+
+def test_numpy_is_not_silenced_for_others():
+    before = np.geterr()
+    kaplan_meier("a", np.array([1.0, 2.0]), np.array([True, True]))
+    assert np.geterr() == before
+
+
+@pytest.mark.parametrize(("columns", "words"), [
+    ({"a": "x", "b": "1 - x"}, "follows from the others"), ({"a": "0 * x"}, "constant"),
+    ({"a": "died"}, "no finite hazard ratio"), ({f"c{i}": f"x * {i} + y ** {i}" for i in range(9)}, "deaths for 9"),
+])  # fmt: skip
+def test_hazards_that_cannot_be_told_are_refused(columns, words):
+    rng = np.random.default_rng(3)
+    days, died = rng.exponential(1.0, 60), rng.random(60) < 0.5
+    known = {"x": (rng.random(60) < 0.5).astype(float), "y": rng.normal(size=60), "died": died.astype(float)}
+    table = pd.DataFrame({name: pd.eval(text, local_dict=known) for name, text in columns.items()})
+    with pytest.raises(ConfigError, match=words):
+        cox(days, died, table)
+
+
+def test_where_nobody_died_nothing_is_compared():
+    with pytest.raises(ConfigError, match="nobody died"):
+        log_rank(np.array([1.0, 2.0]), np.zeros(2, bool), ["a", "b"])
+
+
 def test_what_is_not_known_is_refused():
     with pytest.raises(ConfigError, match="below 0"):
         kaplan_meier("a", np.array([1.0, -2.0]), np.array([True, True]))
@@ -119,8 +156,12 @@ def test_the_command_counts_each_patient_once(ucsf, tmp_path, capsys):
     assert "6 another case of the same patient" in shown.err
     told = json.loads((tmp_path / "out" / "survival.json").read_text())
     assert [g["n"] for g in told["groups"]] == [391, 103]
-    assert {h["name"] for h in told["cox"]} == {"idh mutant", "age, ten years", "sex M"}
-    assert told["cox"][0]["ratio"]["high"] < 1
+    assert {h["name"] for h in told["cox"]["hazards"]} == {"idh mutant", "age, ten years", "sex M"}
+    assert told["cox"]["hazards"][0]["ratio"]["high"] < 1
+    assert (told["cox"]["reference"], told["cox"]["n"], told["cox"]["deaths"]) == ("wildtype", 494, 247)
+    assert [g["events"] for g in told["groups"]] == [236, 11]
+    assert told["groups"][0]["median_days"]["value"] == 512
+    assert told["log_rank"]["chi_squared"] == pytest.approx(98.997, abs=1e-3)
     falls = pd.read_csv(tmp_path / "out" / "survival.csv")
     assert (falls.groupby("group")["alive"].first() == 1).all()
     assert (tmp_path / "out" / "kaplan-meier.png").read_bytes().startswith(b"\x89PNG")
@@ -130,3 +171,29 @@ def test_a_cohort_without_survival_is_refused(tmp_path, capsys):
     (tmp_path / "cohort.csv").write_text("case,patient,idh\na,a,mutant\n")
     assert main(["survival", str(tmp_path / "cohort.csv"), "--by", "idh", "-o", str(tmp_path / "out")]) == 4
     assert "os_days" in capsys.readouterr().err
+
+
+def patients_of(n, **changes):
+    lines = [{"case": f"p{i}", "patient": f"p{i}", "idh": "mutant" if i < 3 else "wildtype", "age": 40 + i, "sex": "M",
+              "os_days": 10 + 7 * i, "os_event": i % 2} for i in range(n)]  # fmt: skip
+    return pd.DataFrame([{**line, **{k: v(i) for k, v in changes.items()}} for i, line in enumerate(lines)])
+
+
+def test_a_model_that_cannot_be_fitted_leaves_the_curves(tmp_path, capsys):
+    """The mutants are the only women: the two cannot be told apart."""
+    patients_of(60, sex=lambda i: "F" if i < 3 else "M").to_csv(tmp_path / "c.csv", index=False)
+    assert main(["survival", str(tmp_path / "c.csv"), "--by", "idh", "-o", str(tmp_path / "out")]) == 0
+    done = capsys.readouterr()
+    assert "Cox's model was not fitted" in done.err
+    assert "follows from the others" in done.err
+    assert "log-rank" in done.out
+    assert (tmp_path / "out" / "kaplan-meier.png").is_file()
+
+
+def test_grades_of_two_editions_are_not_pooled(tmp_path, capsys):
+    table = patients_of(
+        6, who_grade=lambda i: 2 + i % 3, label_scheme=lambda i: "who2016" if i < 3 else "who2021"
+    )
+    table.drop(columns="idh").to_csv(tmp_path / "c.csv", index=False)
+    assert main(["survival", str(tmp_path / "c.csv"), "--by", "who_grade", "-o", str(tmp_path / "out")]) == 4
+    assert "never pooled" in capsys.readouterr().err

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from importlib import import_module
-from math import isfinite
+from math import isfinite, isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -15,10 +15,11 @@ from gliolens.labels import NOTICE
 from gliolens.registry import PAPERS
 
 if TYPE_CHECKING:
+    from gliolens.stats.intervals import Interval
     from gliolens.stats.published import Reading
 
 SHOWN: Final = 10
-"""Confusion matrices of a reading; `--json` prints all."""
+"""Confusion matrices of a reading; `--json` prints up to a thousand."""
 
 
 def reproduce(
@@ -83,19 +84,23 @@ def survival(cohort: Positional[Path], *, by: Target, out: Out, json: bool = Fal
         print((out / "survival.json").read_text(encoding="utf-8"))
         return 0
     for curve in found.curves:
-        median = curve.median_days
-        high = f"{median.high:.0f}" if isfinite(median.high) else "not reached"
-        half = median.reason or f"median {median.value:.0f} days ({median.low:.0f} to {high})"
-        print(f"{curve.name}: {curve.n} patients, {curve.events} deaths, {half}")
+        print(f"{curve.name}: {curve.n} patients, {curve.events} deaths, {_half(curve.median_days)}")
     if found.test:
         print(f"log-rank: chi-squared {found.test.chi_squared:.3f}, p = {found.test.p:.2g}")
+    if found.hazards:
+        print(f"hazards of {found.cox_n} patients with {found.cox_deaths} deaths, against {found.reference}:")
     for hazard in found.hazards:
         ratio = hazard.ratio
-        print(
-            f"hazard, {hazard.name}: {ratio.value:.2f} ({ratio.low:.2f} to {ratio.high:.2f}), p = {hazard.p:.2g}"
-        )
+        print(f"  {hazard.name}: {ratio.value:.2f} ({ratio.low:.2f} to {ratio.high:.2f}), p = {hazard.p:.2g}")
     print(f"{out / 'kaplan-meier.png'}\n{NOTICE}")
     return 0
+
+
+def _half(median: "Interval") -> str:
+    if isnan(median.value):
+        return median.reason
+    high = f"{median.high:.0f}" if isfinite(median.high) else "not reached"
+    return f"median {median.value:.0f} days ({median.low:.0f} to {high})"
 
 
 def check(scores: Positional[tuple[str, ...]], *, positive: int, negative: int, json: bool = False) -> int:
@@ -125,6 +130,9 @@ def _printed(scores: Sequence[str]) -> dict[str, str]:
     parted = [score.partition("=") for score in scores]
     if wrong := [name for name, equals, _ in parted if not equals]:
         raise ConfigError(f"{', '.join(wrong)}: expected NAME=VALUE, such as accuracy=0.9936")
+    names = [name for name, _, _ in parted]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ConfigError(f"{', '.join(twice)}: given twice")
     return {name: value for name, _, value in parted}
 
 
@@ -132,7 +140,7 @@ def _told(found: Sequence["Reading"]) -> Iterator[str]:
     if not found:
         yield "No confusion matrix gives these scores, nor with PPV and NPV, or the two classes, exchanged."
     for reading in found:
-        many = f"; the first {SHOWN} of {len(reading.fits)}" if len(reading.fits) > SHOWN else ""
+        many = f"; the first {SHOWN} of {reading.count}" if reading.count > SHOWN else ""
         yield f"{reading.name}{many}:"
         for one in reading.fits[:SHOWN]:
             counts = f"TP {one.true_positive}, FN {one.false_negative}, FP {one.false_positive}, TN {one.true_negative}"

@@ -231,6 +231,7 @@ def fit(cases: Cases, config: Config, run: Run) -> "Model":
         CaseError: a case cannot be read or holds no tumour.
         CohortError: too few patients of a class to keep some aside.
     """
+    first = built_in_weights(config.series, config.widths_3d) if config.start == "built-in" else {}
     prepared = ready(cases, config, run.cache, Counter("reading cases"))
     tissues = tissues_of(prepared)
     say_lost(prepared)
@@ -240,7 +241,6 @@ def fit(cases: Cases, config: Config, run: Run) -> "Model":
         flip=config.flip, vary=config.vary, seed=run.seed,
     )  # fmt: skip
     flat = net(2, widths=config.widths_2d, epochs=config.epochs_2d, folder=run.folder / "2d")
-    first = built_in_weights(config.series, config.widths_3d) if config.start == "built-in" else {}
     deep = net(3, widths=config.widths_3d, epochs=config.epochs_3d, folder=run.folder / "3d", first=first)
     fusion = Fusion(flat, deep, config.share)
     if config.weight == "chosen":

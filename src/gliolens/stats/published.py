@@ -4,11 +4,13 @@ Of two classes with known numbers of patients there are finitely many confusion 
 that give every printed score when rounded; where none does, perhaps a column is mislabelled, which is tried too.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
 from types import MappingProxyType
 from typing import Final
+
+import numpy as np
 
 from gliolens.errors import ConfigError
 
@@ -48,24 +50,28 @@ class Reading:
 
     Attributes:
         name: what was done to the row.
-        fits: the confusion matrices that give it.
+        count: how many confusion matrices give it.
+        fits: the first `MOST` of them.
     """
 
     name: str
+    count: int
     fits: tuple[Confusion, ...]
 
 
+MOST: Final = 1000
 AS_PRINTED: Final = "as printed"
+_OTHER_F1: Final = "f1 of the other class"
 _SWAPS: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType({
     AS_PRINTED: MappingProxyType({}),
     "sensitivity and specificity are PPV and NPV": MappingProxyType({
         "sensitivity": "ppv", "specificity": "npv", "ppv": "sensitivity", "npv": "specificity",
     }),
     "sensitivity and specificity are exchanged: the other class is the positive one": MappingProxyType({
-        "sensitivity": "specificity", "specificity": "sensitivity", "ppv": "npv", "npv": "ppv",
+        "sensitivity": "specificity", "specificity": "sensitivity", "ppv": "npv", "npv": "ppv", "f1": _OTHER_F1,
     }),
     "sensitivity and specificity are NPV and PPV": MappingProxyType({
-        "sensitivity": "npv", "specificity": "ppv", "ppv": "specificity", "npv": "sensitivity",
+        "sensitivity": "npv", "specificity": "ppv", "ppv": "specificity", "npv": "sensitivity", "f1": _OTHER_F1,
     }),
 })  # fmt: skip
 OTHER_AUC: Final = "the AUC is of other scores (single slices, another run)"
@@ -91,9 +97,11 @@ def readings(positive: int, negative: int, printed: Mapping[str, str]) -> tuple[
     without = {name: value for name, value in printed.items() if name != "auc"}
     rows = [(printed, "")] + ([(without, OTHER_AUC)] if "auc" in printed and without else [])
     for row, remark in rows:
-        for tried in ({AS_PRINTED: _SWAPS[AS_PRINTED]}, _SWAPS):
-            found = [Reading(_named(name, remark), _fitting(positive, negative, _renamed(row, swap)))
-                     for name, swap in tried.items()]  # fmt: skip
+        for tried in ({AS_PRINTED: _SWAPS[AS_PRINTED]}, {k: v for k, v in _SWAPS.items() if v}):
+            found = [
+                Reading(_named(name, remark), *_fitting(positive, negative, _renamed(row, swap)))
+                for name, swap in tried.items()
+            ]
             if fitting := tuple(reading for reading in found if reading.fits):
                 return fitting
     return ()
@@ -109,32 +117,42 @@ def _renamed(row: Mapping[str, str], swap: Mapping[str, str]) -> dict[str, str]:
     return {swap.get(name, name): value for name, value in row.items()}
 
 
-def _fitting(positive: int, negative: int, row: Mapping[str, str]) -> tuple[Confusion, ...]:
-    bounds = {name: _rounded(value) for name, value in row.items()}
-    return tuple(one for one in _matrices(positive, negative) if _fits(one, bounds))
+def _fitting(positive: int, negative: int, row: Mapping[str, str]) -> tuple[int, tuple[Confusion, ...]]:
+    """How many confusion matrices give a row, and the first of them: one true positive after another."""
+    bounds, tn = {name: _rounded(value) for name, value in row.items()}, np.arange(negative + 1)
+    count, fits = 0, list[Confusion]()
+    for tp in range(positive + 1):
+        fitting = np.flatnonzero(_fits(tp, positive - tp, negative - tn, tn, bounds))
+        count += len(fitting)
+        fits += [Confusion(tp, positive - tp, negative - int(k), int(k)) for k in fitting[: MOST - len(fits)]]
+    return count, tuple(fits)
 
 
-def _matrices(positive: int, negative: int) -> Iterator[Confusion]:
-    for tp, tn in product(range(positive + 1), range(negative + 1)):
-        yield Confusion(tp, positive - tp, negative - tn, tn)
+def _fits(
+    tp: int, fn: int, fp: np.ndarray, tn: np.ndarray, bounds: Mapping[str, tuple[float, float]]
+) -> np.ndarray:
+    sensitivity, specificity = tp / (tp + fn), tn / (fp + tn)
+    with np.errstate(invalid="ignore", divide="ignore"):  # a share of nothing is NaN, and fits nothing
+        found = {
+            "accuracy": (tp + tn) / (tp + fn + fp + tn), "sensitivity": sensitivity, "specificity": specificity,
+            "ppv": np.divide(tp, tp + fp), "npv": np.divide(tn, fn + tn), "apca": (sensitivity + specificity) / 2,
+            "f1": np.divide(2 * tp, 2 * tp + fp + fn), _OTHER_F1: np.divide(2 * tn, 2 * tn + fp + fn),
+        }  # fmt: skip
+        area = {"auc": (sensitivity * specificity, 1 - (1 - sensitivity) * (1 - specificity))}
+        good = np.ones(tn.shape, bool)
+        for name, (low, high) in bounds.items():
+            least, most = area.get(name) or (found[name], found[name])
+            good &= (np.asarray(most) >= low) & (np.asarray(least) <= high)
+    return good
 
 
-def _fits(one: Confusion, bounds: Mapping[str, tuple[float, float]]) -> bool:
-    found = one.scores()
-    for name, (low, high) in bounds.items():
-        least, most = one.auc() if name == "auc" else (found.get(name, -1.0), found.get(name, -1.0))
-        if most < low or least > high:
-            return False
-    return True
-
-
-_OPEN: Final = 1e-9
+_PRINTED: Final = re.compile(r"[01]?\.[0-9]{1,12}")
 
 
 def _rounded(value: str) -> tuple[float, float]:
     """What can have become a printed number: papers cut digits off, and round what was rounded before."""
     number, unit = float(value), 10.0 ** -len(value.partition(".")[2])
-    return number - unit + _OPEN, number + unit - _OPEN
+    return number - 0.999 * unit - 1e-12, number + 0.999 * unit + 1e-12
 
 
 def _check(positive: int, negative: int, printed: Mapping[str, str]) -> None:
@@ -147,17 +165,11 @@ def _check(positive: int, negative: int, printed: Mapping[str, str]) -> None:
     if not printed:
         raise ConfigError(f"no score to check; give some of {', '.join(SCORES)}")
     for name, value in printed.items():
-        if not _is_share(value):
+        if not _PRINTED.fullmatch(value) or float(value) > 1:
             raise ConfigError(
-                f"{name} is {value!r}; expected a share such as 0.9706 (divide per cent by 100)"
+                f"{name} is {value!r}; expected a share with the digits that are printed, such as 0.9706 or 1.000 "
+                "(divide per cent by 100)"
             )
-
-
-def _is_share(value: str) -> bool:
-    try:
-        return 0.0 <= float(value) <= 1.0
-    except ValueError:
-        return False
 
 
 def mean_fits(values: Sequence[str], printed: str, weights: Sequence[int] | None = None) -> bool:

@@ -4,6 +4,7 @@ A patient who was alive when last seen is censored there; nobody's survival is g
 """
 
 import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,7 @@ from gliolens.errors import ConfigError
 from gliolens.stats.intervals import Interval
 
 NOT_REACHED = "fewer than half have died"
+OPEN = "the upper bound is not reached"
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,7 +30,7 @@ class Curve:
         events: deaths that were seen.
         median_days: by when half had died, with its 95 % interval; a bound is infinite where it is not reached, and
             the value NaN where the median itself is not.
-        days: where the curve falls (k,), from 0.
+        days: on which someone died or was last seen (k,), from 0.
         alive: share alive from each of these days on (k,), with bounds `low` and `high` (Greenwood, log-log).
     """
 
@@ -74,20 +76,22 @@ def kaplan_meier(name: str, days: Float[np.ndarray, " n"], died: Bool[np.ndarray
     _check(days, died)
     from lifelines import KaplanMeierFitter  # takes a second to import, and few callers need it
 
-    fit = KaplanMeierFitter().fit(days, died)
+    with np.errstate():  # lifelines silences NumPy for the whole process
+        fit = KaplanMeierFitter().fit(days, died)
     bounds = fit.confidence_interval_survival_function_
     alive = fit.survival_function_.iloc[:, 0]
     low, high = bounds.iloc[:, 0], bounds.iloc[:, 1]
     median = Interval(math.nan, math.nan, math.nan, NOT_REACHED)
     if math.isfinite(value := _half(alive)):
-        median = Interval(value, _half(low), _half(high))
+        latest = _half(high[alive > 0])  # where nobody is left the band is not defined
+        median = Interval(value, _half(low), latest, "" if math.isfinite(latest) else OPEN)
     arrays = (np.asarray(s, float) for s in (alive.index, alive, low, high))
     return Curve(name, len(days), int(died.sum()), median, *arrays)
 
 
 def _half(curve: "pd.Series[float]") -> float:
     """The first day on which no more than half are alive."""
-    below = curve.index[curve <= 0.5]
+    below = curve.index[curve <= 0.5 + 1e-9]  # an exact half is rounded either way
     return float(below[0]) if len(below) else math.inf
 
 
@@ -100,11 +104,13 @@ def log_rank(days: Float[np.ndarray, " n"], died: Bool[np.ndarray, " n"], groups
     """Compare the survival of two or more groups (Mantel 1966).
 
     Raises:
-        ConfigError: fewer than two groups, or days below 0.
+        ConfigError: fewer than two groups, no death, or days below 0.
     """
     _check(days, died)
     if len(set(groups)) < 2:
         raise ConfigError(f"one group only: {', '.join(set(groups))}; expected two or more to compare")
+    if not died.any():
+        raise ConfigError("nobody died: there is nothing to compare")
     from lifelines.statistics import multivariate_logrank_test
 
     found = multivariate_logrank_test(days, np.asarray(groups), died)
@@ -122,27 +128,47 @@ def cox(
         covariates: a column of numbers each, no cell empty.
 
     Raises:
-        ConfigError: a cell is empty, or nothing can be fitted.
+        ConfigError: a cell is empty, fewer than `DEATHS` deaths a covariate, one covariate follows from the others, or
+            one tells death from life so well that no finite ratio fits.
     """
     _check(days, died)
-    if covariates.isna().any(axis=None):
-        raise ConfigError(
-            f"covariates {', '.join(covariates.columns[covariates.isna().any()])} have empty cells"
-        )
+    _check_covariates(died, covariates.astype(float))
     from lifelines import CoxPHFitter
-    from lifelines.exceptions import ConvergenceError
+    from lifelines.exceptions import ConvergenceError, ConvergenceWarning
 
     table = covariates.astype(float).assign(days_=days, died_=died)
     try:
-        fit = CoxPHFitter().fit(table, "days_", "died_")
-    except ConvergenceError as error:
-        raise ConfigError(f"Cox's model has no solution here: {error}") from error
-    return [_hazard(name, row) for name, row in fit.summary.iterrows()]
+        with np.errstate(), warnings.catch_warnings():
+            warnings.simplefilter("error", ConvergenceWarning)
+            summary = CoxPHFitter().fit(table, "days_", "died_").summary
+    except (ConvergenceError, ConvergenceWarning, np.linalg.LinAlgError) as error:
+        raise ConfigError(f"no finite hazard ratio fits: {str(error).splitlines()[0]}") from error
+    if not np.isfinite(summary[_COLUMNS].to_numpy(float)).all():
+        raise ConfigError("no finite hazard ratio fits; leave the covariate out that tells death from life")
+    return [_hazard(name, row) for name, row in summary.iterrows()]
+
+
+DEATHS = 5
+"""Least for each covariate: with fewer, ratios are far off more often than not (Vittinghoff and McCulloch 2007)."""
+_COLUMNS = ["exp(coef)", "exp(coef) lower 95%", "exp(coef) upper 95%", "p"]
+
+
+def _check_covariates(died: np.ndarray, table: pd.DataFrame) -> None:
+    if table.isna().any(axis=None):
+        raise ConfigError(f"covariates {', '.join(table.columns[table.isna().any()])} have empty cells")
+    if died.sum() < DEATHS * table.shape[1]:
+        raise ConfigError(
+            f"{died.sum()} deaths for {table.shape[1]} covariates; {DEATHS} for each are needed"
+        )
+    if np.linalg.matrix_rank(table - table.mean()) < table.shape[1]:
+        raise ConfigError(
+            f"of {', '.join(table.columns)} one is constant or follows from the others; leave it out"
+        )
 
 
 def _hazard(name: Any, row: "pd.Series[float]") -> Hazard:
-    low, high = float(row["exp(coef) lower 95%"]), float(row["exp(coef) upper 95%"])
-    return Hazard(str(name), Interval(float(row["exp(coef)"]), low, high), float(row["p"]))
+    ratio, low, high, p = (float(row[column]) for column in _COLUMNS)
+    return Hazard(str(name), Interval(ratio, low, high), p)
 
 
 def _check(days: np.ndarray, died: np.ndarray) -> None:

@@ -62,12 +62,12 @@ class Parts:
 
 
 def image_of(arrays: Arrays) -> np.ndarray:
-    """Series of a case (C, E, E, E), float32."""
+    """Series of a case (C, E, E, S), float32."""
     return np.asarray(arrays["image"], np.float32)
 
 
 def truth_of(arrays: Arrays, parts: Parts) -> np.ndarray:
-    """Labels of a case (E, E, E), as far as they are told apart."""
+    """Labels of a case (E, E, S), as far as they are told apart."""
     return np.asarray(np.minimum(arrays["labels"], parts.tissues - 1))
 
 

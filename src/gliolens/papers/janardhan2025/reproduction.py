@@ -203,7 +203,7 @@ def _sections(
         ),
         _section(
             "What a leak is worth", results["leak"],
-            "The 2-D network and the ResNet after it, asked about the same cases after as many steps. Divided by "
+            "The 2-D network and the ResNet after it, asked about the same slices after as many steps. Divided by "
             "slice, neighbours of a test slice were learnt from.",
         ),
     ]  # fmt: skip

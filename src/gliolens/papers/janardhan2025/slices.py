@@ -63,16 +63,16 @@ def _scored(parts: Parts, cases: Sequence[Arrays], way: Names) -> dict[str, Any]
 def leak(parts: Parts) -> list[dict[str, Any]]:
     """The 2-D network and the ResNet, asked about the test cases without and with other slices of theirs in training.
 
-    As many steps either way. A 3-D network cannot be asked: a volume has no slices to divide.
+    The same slices are asked and as many steps are taken either way. A 3-D network cannot be asked: a volume has no
+    slices to divide.
     """
+    everyone = [*parts.sides.learn, *parts.sides.test]
+    test = [Part(a, parts, i, test=True) for i, a in enumerate(everyone)][len(parts.sides.learn) :]
     by_patient = parts.fusion(share=1.0)
     way = _named_by_resnet(parts, by_patient, parts.sides.learn, "cross-entropy", "slices-2d-by-patient")
-    scored = {**_of_outline(parts, by_patient, parts.sides.test), **_scored(parts, parts.sides.test, way)}
-    rows = [{"divided by": "patient", **scored}]
-    everyone = [*parts.sides.learn, *parts.sides.test]
+    rows = [{"divided by": "patient", **_of_outline(parts, by_patient, test), **_scored(parts, test, way)}]
     fewer = replace(parts, config=_fewer_passes(parts.config, len(parts.sides.learn) / len(everyone)))
     learn = [Part(a, parts, i, test=False) for i, a in enumerate(everyone)]
-    test = [Part(a, parts, i, test=True) for i, a in enumerate(everyone)][len(parts.sides.learn) :]
     config = fewer.config
     flat = learn_segmenter(
         learn, parts.tissues, 2, widths=config.widths_2d, loss="focal", epochs=config.epochs_2d, slices=config.slices,
