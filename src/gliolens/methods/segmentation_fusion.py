@@ -202,7 +202,7 @@ def _image(case: Case, config: Config) -> tuple[Grid, np.ndarray]:
     shown = {s: case.series[s] for s in config.series if s in case.series}
     brain = brain_of(
         replace(case, series=shown)
-    )  # in use a case may have more series than it was learnt from
+    )  # in use a case may have series that nothing was learnt from
     cube = cube_grid(case.grid, brain, config.centre, *config.cube)
     image = images_in(case, config.series, brain, cube, (config.low, config.high))
     return cube, image.astype(np.float16)
