@@ -206,6 +206,15 @@ def test_a_stopped_training_goes_on_from_its_checkpoint(tmp_path, capsys):
     assert "x: 8 of 8" in capsys.readouterr().err
 
 
+def test_a_training_that_runs_away_is_stopped_and_named(tmp_path):
+    class Away(Counting):
+        def training_step(self, batch, i):
+            return super().training_step(batch, i) * float("inf")
+
+    with pytest.raises(ConfigError, match="after epoch 1 2 weights are not finite"):
+        train(Away(), batches(), epochs=3, folder=tmp_path, label="x")
+
+
 def test_scores_of_epochs_survive_a_restart(tmp_path):
     from gliolens.loop import EachEpoch
 
@@ -225,6 +234,6 @@ def test_the_demo_scale_keeps_the_recipe():
     sound = shape_resnet.Config.preset("sound")
     demo = sound.scaled("demo")
     assert demo.depth == 18
-    assert replace(demo, depth=50, pixels=sound.pixels, pixel_mm=sound.pixel_mm, slices=sound.slices,
-                   epochs=sound.epochs, shift=sound.shift) == sound  # fmt: skip
+    assert replace(demo, depth=50, pixels=sound.pixels, pixel_mm=sound.pixel_mm, planes=sound.planes,
+                   slices=sound.slices, epochs=sound.epochs, shift=sound.shift) == sound  # fmt: skip
     assert sound.scaled("paper") == sound

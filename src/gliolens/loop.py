@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.utils.data import DataLoader
 
+from gliolens.errors import ConfigError
 from gliolens.io.store import whole_file
 from gliolens.nn.precision import has_bfloat16
 from gliolens.progress import Counter
@@ -146,6 +147,11 @@ class _Epochs(Callback):
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.counter(trainer.current_epoch + 1, self.epochs)
+        if wrong := [name for name, p in pl_module.named_parameters() if not torch.isfinite(p).all()]:
+            raise ConfigError(
+                f"the training ran away: after epoch {trainer.current_epoch + 1} {len(wrong)} weights are not finite "
+                f"({wrong[0]}, ...); lower the rate, or take larger images"
+            )
 
     def on_exception(
         self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException

@@ -1,4 +1,4 @@
-"""From a case to what a network sees: the brain, normalised series, and stacks of axial slices."""
+"""From a case to what a network sees: the brain, normalised series, stacks of axial slices, and volumes."""
 
 import numpy as np
 
@@ -6,6 +6,7 @@ from gliolens.case import Case, Grid, Volume
 from gliolens.errors import CaseError
 from gliolens.ops.geometry import bounding_box, resample
 from gliolens.ops.intensity import foreground, rescale, zscore
+from gliolens.ops.zoom import zoom
 from gliolens.types import Affine, Image, Mask
 
 
@@ -100,7 +101,32 @@ def slice_grid(
     return frames
 
 
-def cut(image: Image | Mask, grid: Grid, frames: list[Grid], order: int = 1) -> np.ndarray:
-    """Read an image at frames: `(slices, pixels, pixels)`."""
-    volume = Volume(image.astype(np.float32), grid.affine)
-    return np.stack([resample(volume, frame, order=order)[:, :, 0] for frame in frames])
+def cut(image: Image | Mask, grid: Grid, frames: list[Grid]) -> np.ndarray:
+    """Read an image at frames, or in a volume: `(slices, pixels, pixels)`, or `(1, planes, pixels, pixels)`.
+
+    A mask stays one: frames take the nearest voxel; of a volume's voxels those that hold more of it than not.
+
+    Args:
+        image: the image.
+        grid: its grid.
+        frames: of one plane each; or a single grid of many, along the image's own axes.
+    """
+    if frames[0].shape[2] > 1:
+        read = zoom(image.astype(np.float32), grid, frames[0]).transpose(2, 0, 1)[None]
+        return np.asarray(read > 0.5 if image.dtype == bool else read)
+    volume, order = Volume(image.astype(np.float32), grid.affine), 0 if image.dtype == bool else 1
+    read = np.stack([resample(volume, frame, order=order)[:, :, 0] for frame in frames])
+    return read.astype(bool) if image.dtype == bool else read
+
+
+def check_size(case: Case, tumour: Mask, min_mm2: float) -> None:
+    """Raise CaseError where no axial slice holds so much tumour."""
+    d_mm, h_mm, _ = case.grid.spacing
+    largest = float(tumour.sum(axis=(0, 1)).max() * d_mm * h_mm)
+    if largest < min_mm2:
+        raise CaseError(
+            case.id,
+            found=f"a tumour of {largest:.0f} mm² in its largest slice",
+            expected=f"{min_mm2:.0f} mm² or more: smaller ones are excluded",
+            fix="lower min_mm2, set exclude_small to false, or leave the case out",
+        )

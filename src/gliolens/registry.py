@@ -14,5 +14,6 @@ METHODS: Final[Mapping[str, str]] = {
 PAPERS: Final[Mapping[str, str]] = {
     "janardhan2025": "gliolens.papers.janardhan2025.reproduction",
     "li2025": "gliolens.papers.li2025",
+    "zeng2024": "gliolens.papers.zeng2024.reproduction",
 }
 """Name and module of each paper that can be reproduced."""

@@ -1,4 +1,7 @@
-"""Slices of patients as a network reads them: which there are, and which are drawn in an epoch."""
+"""Slices of patients as a network reads them: which there are, which are drawn in an epoch, what their mean says.
+
+A patient may be one volume instead: then there is one "slice" of three dimensions.
+"""
 
 from collections.abc import Iterator, Sequence
 
@@ -14,7 +17,7 @@ class PatientSlices(Dataset[tuple[Tensor, Tensor, int]]):
     """Every slice of every patient, with its patient's features and class.
 
     Args:
-        prepared: of each patient, `slices` (S, C, P, P), mapped into memory.
+        prepared: of each patient, `slices` (S, C, P, P) or (1, C, D, P, P), mapped into memory.
         features: of each patient, `(n, d)`.
         classes: of each patient, `(n,)`.
     """
@@ -77,11 +80,15 @@ class SliceDraw(Sampler[int]):
         return iter([chosen[j] for j in torch.randperm(len(chosen), generator=dice).tolist()])
 
 
+def as_seen(images: Tensor) -> Tensor:
+    """Slices or volumes laid out with their channels last, as networks are fastest."""
+    layout = torch.channels_last if images.ndim == 4 else torch.channels_last_3d
+    return images.contiguous(memory_format=layout)
+
+
 @torch.no_grad()
-def mean_over_slices(
-    net: nn.Module, slices: np.ndarray, features: np.ndarray, at_once: int = 32
-) -> np.ndarray:
-    """Class probabilities of a patient: softmax of each slice's logits, averaged.
+def each_slice(net: nn.Module, slices: np.ndarray, features: np.ndarray, at_once: int = 32) -> np.ndarray:
+    """Class probabilities of each slice of a patient.
 
     Args:
         net: from slices `(n, C, P, P)` and features `(n, d)` to logits `(n, k)`; it is left in evaluation mode.
@@ -90,13 +97,16 @@ def mean_over_slices(
         at_once: slices a pass.
 
     Returns:
-        Probabilities `(k,)`.
+        Probabilities `(S, k)`.
     """
     net.eval()
     device = next(net.parameters()).device
-    image = (
-        torch.from_numpy(slices.astype(np.float32)).contiguous(memory_format=torch.channels_last).to(device)
-    )
+    image = as_seen(torch.from_numpy(slices.astype(np.float32))).to(device)
     z = torch.from_numpy(features.astype(np.float32)).to(device).expand(len(image), -1)
     q = [torch.softmax(net(a, b), dim=1) for a, b in zip(image.split(at_once), z.split(at_once), strict=True)]
-    return np.asarray(torch.cat(q).cpu().double().mean(dim=0).numpy())
+    return np.asarray(torch.cat(q).cpu().double().numpy())
+
+
+def mean_over_slices(net: nn.Module, slices: np.ndarray, features: np.ndarray) -> np.ndarray:
+    """Class probabilities of a patient `(k,)`: those of each slice, averaged; see `each_slice`."""
+    return np.asarray(each_slice(net, slices, features).mean(axis=0))

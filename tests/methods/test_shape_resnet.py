@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 import torch
 from scipy import ndimage
+from torchvision.models import resnet18
 
 from gliolens.case import Case, Grid
 from gliolens.cohorts.phantom.cohort import simulate_case
 from gliolens.cohorts.phantom.traits import PhantomConfig, draw_cohort
 from gliolens.errors import CaseError, ConfigError, ModelError
-from gliolens.methods.shape_resnet import Config, Model, augment, load, prepare
+from gliolens.methods.shape_resnet import Config, Model, augmented, identity, load, prepare
 from gliolens.nn.resnet import ShapeResNet
 from gliolens.radiomics.shape import FEATURES
 from gliolens.slices import mean_over_slices
@@ -29,7 +30,9 @@ def case():
 
 def untrained(config, classes=("LGG", "HGG")):
     torch.manual_seed(0)
-    net = ShapeResNet(len(config.series), len(classes), depth=config.depth).eval()
+    net = ShapeResNet(
+        len(config.series), len(classes), depth=config.depth, dims=config.dims, join=config.join
+    ).eval()
     scaling = Scaling((0.0,) * 14, (1.0,) * 14, tuple(range(10)))
     return Model("grade", classes, config, net, scaling, (0.25, 0.75), 1)
 
@@ -42,7 +45,7 @@ def test_the_published_network_has_the_published_number_of_parameters():
 def test_paper_holds_the_published_numbers():
     paper = Config.preset("paper")
     assert (paper.depth, paper.pixels, paper.pixel_mm, paper.epochs, paper.batch) == (50, 160, 1.0, 20, 16)
-    assert (paper.rate, paper.decay, paper.magnify_rare, paper.repeat_rare) == (1e-3, 5e-4, True, True)
+    assert (paper.rate, paper.decay, paper.magnify_rare, paper.balance) == (1e-3, 5e-4, True, "repeat")
     assert Config.preset("sound").magnify_rare is False
     with pytest.raises(ConfigError, match="paper and sound"):
         Config.preset("best")
@@ -97,20 +100,20 @@ def test_a_flat_series_is_refused():
 
 def test_augmentation_of_nothing_changes_nothing():
     image = torch.rand(3, 4, 32, 32)
-    assert torch.allclose(augment(image, torch.zeros(3), STILL), image, atol=1e-5)
+    assert torch.allclose(augmented(image, torch.zeros(3, dtype=torch.bool), STILL), image, atol=1e-5)
 
 
 def test_a_full_turn_of_half_a_circle_is_two_flips():
     torch.manual_seed(0)
     image = torch.rand(1, 1, 32, 32)
-    flipped = augment(image, torch.zeros(1), replace(STILL, flip=1.0))
+    flipped = augmented(image, torch.zeros(1, dtype=torch.bool), replace(STILL, flip=1.0))
     assert torch.allclose(flipped, image.flip(-1), atol=1e-5)
 
 
 def test_the_cyclic_shift_loses_no_pixel():
     torch.manual_seed(0)
     image = torch.rand(2, 3, 32, 32)
-    moved = augment(image, torch.zeros(2), replace(STILL, shift=9))
+    moved = augmented(image, torch.zeros(2, dtype=torch.bool), replace(STILL, shift=9))
     assert not torch.equal(moved, image)
     assert torch.allclose(moved.flatten(2).sort().values, image.flatten(2).sort().values, atol=1e-5)
 
@@ -119,20 +122,20 @@ def test_only_the_rare_class_is_magnified_and_only_under_paper():
     disc = torch.zeros(2, 1, 160, 160)
     y, x = torch.meshgrid(torch.arange(160), torch.arange(160), indexing="ij")
     disc[:] = ((x - 79.5) ** 2 + (y - 79.5) ** 2 < 15**2).float()
-    rare = torch.tensor([1.0, 0.0])
+    rare = torch.tensor([True, False])
     paper = replace(STILL, magnify_rare=True)
     torch.manual_seed(0)
-    seen = augment(disc, rare, paper).flatten(1).sum(1) / disc.flatten(1).sum(1)
+    seen = augmented(disc, rare, paper).flatten(1).sum(1) / disc.flatten(1).sum(1)
     assert seen[0] == pytest.approx((448 / 240) ** 2, rel=0.02)
     assert seen[1] == pytest.approx(1.0, rel=0.001)
-    assert torch.allclose(augment(disc, rare, STILL), disc, atol=1e-5)
+    assert torch.allclose(augmented(disc, rare, STILL), disc, atol=1e-5)
 
 
 def test_the_rare_crop_stays_within_the_224_pixels_it_is_cut_from():
     point = torch.zeros(400, 1, 160, 160)
     point[:, :, 76:84, 76:84] = 1.0
     torch.manual_seed(0)
-    seen = augment(point, torch.ones(400), replace(STILL, magnify_rare=True))
+    seen = augmented(point, torch.ones(400, dtype=torch.bool), replace(STILL, magnify_rare=True))
     where = torch.stack([s[0].nonzero().float().mean(0) - 79.5 for s in seen])
     assert 28 < where.abs().max() <= 32.5  # 224 - 160 pixels, half to either side
 
@@ -171,6 +174,91 @@ def test_the_map_lies_on_the_tumours_slices(case):
     assert 0 <= heat.voxels.min() <= heat.voxels.max() <= 1
 
 
+def in_three_dimensions(case, **settings):
+    demo = Config().scaled("demo")
+    return replace(demo, series=tuple(case.series), dims=3, pixels=36, planes=33, pixel_mm=5.0, **settings)
+
+
+def test_a_volume_holds_what_the_slices_hold(case):
+    """Planes first, then the axes of a slice, each voxel where the affine says."""
+    config = in_three_dimensions(case)
+    ready = prepare(case, config)
+    assert ready["slices"].shape == (1, 4, 33, 36, 36)
+    assert ready["tumour"].shape == (1, 33, 36, 36)
+    volume = ready["tumour"].sum() * 5.0**3
+    assert volume == pytest.approx(case.region("whole").sum() * 27.0, rel=0.15)
+    (affine,), seen = ready["affines"], ready["tumour"][0].transpose(1, 2, 0)
+    centre = affine @ [*ndimage.center_of_mass(seen), 1]
+    own = case.grid.affine @ [*ndimage.center_of_mass(case.region("whole")), 1]
+    assert np.abs(centre - own).max() < 2.0
+
+
+def test_the_whole_brain_can_be_shown_instead(case):
+    tumour, brain = (
+        prepare(case, replace(Config(), pixels=64, pixel_mm=3.0, sees=s)) for s in ("tumour", "brain")
+    )
+    assert np.array_equal(tumour["tumour"], brain["tumour"])
+    inside = brain["tumour"][:, None]
+    assert np.array_equal(tumour["slices"], np.where(inside, brain["slices"], 0))
+    assert (brain["slices"] != 0).any(axis=1).sum() > 2 * inside.sum()
+
+
+@pytest.mark.parametrize(
+    "settings", [{"dims": 3}, {"dims": 3, "join": "none"}, {"join": "gated"}, {"join": "none"}]
+)
+def test_every_network_of_the_paper_is_a_setting(case, settings, tmp_path):
+    config = replace(in_three_dimensions(case), **{"dims": 2, **settings})
+    model = untrained(config)
+    model.save(tmp_path)
+    assert load(tmp_path).predict(case).probabilities == model.predict(case).probabilities
+    whole = model.explain(case)["grade"]
+    at = np.linalg.inv(case.grid.affine) @ whole.affine
+    assert whole.voxels.max() == 1
+    assert np.isfinite(at).all()
+    shown = [f for f in model.predict(case).evidence if f != "slices (ResNet)"]
+    assert len(shown) == (0 if config.join == "none" else 14)
+
+
+def test_a_patient_too_small_for_the_paper_is_excluded_and_named(case):
+    few = np.zeros_like(case.tumour)
+    few[20:22, 20:22, 10] = 1  # 36 mm²
+    small = replace(case, tumour=few)
+    with pytest.raises(CaseError, match="36 mm² in its largest slice"):
+        prepare(small, Config.preset("paper").scaled("demo"))
+    assert len(prepare(small, Config())["slices"]) == 1
+
+
+def test_the_map_of_what_falls_lies_within_the_tumour(case):
+    model = untrained(replace(Config().scaled("demo"), series=tuple(case.series)))
+    maps = model.explain(case)
+    assert set(maps) == {"grade", "grade-occlusion"}
+    assert maps["grade-occlusion"].voxels.shape == maps["grade"].voxels.shape
+    assert 0 <= maps["grade-occlusion"].voxels.min() <= maps["grade-occlusion"].voxels.max() <= 1
+
+
+def test_training_starts_from_the_weights_of_a_file_with_a_channel_for_each_series(case, tmp_path):
+    torch.manual_seed(3)
+    pretrained = resnet18(weights=None)
+    torch.save(pretrained.state_dict(), tmp_path / "weights.pth")
+    config = replace(Config().scaled("demo"), weights=str(tmp_path / "weights.pth"))
+    assert identity(config) != identity(Config().scaled("demo"))
+    torch.manual_seed(3)
+    other = resnet18(weights=None)
+    torch.nn.init.zeros_(other.conv1.weight)
+    torch.save(other.state_dict(), tmp_path / "other.pth")
+    assert identity(replace(config, weights=str(tmp_path / "other.pth"))) != identity(config)
+    with pytest.raises(ConfigError, match="leave weights out"):
+        replace(config, dims=3)
+
+
+def test_an_unweighted_answer_is_left_as_it_is(case):
+    """Without balancing, class shares are in the network's answers already."""
+    config = replace(Config().scaled("demo"), series=tuple(case.series), balance="none")
+    model = untrained(config)
+    same = replace(model, prior=(0.5, 0.5))
+    assert model.predict(case).probabilities == same.predict(case).probabilities
+
+
 def test_the_papers_answer_is_the_balanced_one(case):
     """It repeats the rarer class and puts no shares back; ranking divides by what the model says it put in."""
     paper = replace(Config.preset("paper").scaled("demo"), series=tuple(case.series))
@@ -181,7 +269,16 @@ def test_the_papers_answer_is_the_balanced_one(case):
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"epochs": 0}, {"batch": 1}, {"series": ()}, {"pixel_mm": 0.0}, {"slices": -1}]
+    "wrong",
+    [
+        {"epochs": 0},
+        {"batch": 1},
+        {"series": ()},
+        {"pixel_mm": 0.0},
+        {"slices": -1},
+        {"dims": 3, "pixels": 32},
+        {"dims": 3, "planes": 32},
+    ],
 )
 def test_settings_that_mean_nothing_are_refused(wrong):
     with pytest.raises(ConfigError):

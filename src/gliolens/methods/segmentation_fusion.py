@@ -28,7 +28,6 @@ from typing import Literal, Self
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
 
 from gliolens.case import Case, CaseRow, Grid, Prediction, Volume
 from gliolens.cohorts.splits import holdout
@@ -42,16 +41,17 @@ from gliolens.cube import (
     lost_voxels,
     stored_grid,
 )
-from gliolens.errors import ConfigError, ModelError
+from gliolens.errors import ConfigError
 from gliolens.explain import gradcam, share_of_most
 from gliolens.fusion import Fusion, best_share, learn_weight
-from gliolens.io.store import content_hash, file_hash, read_json, whole_file, write_json
+from gliolens.io.store import content_hash
 from gliolens.labels import SERIES
 from gliolens.loader import Arrays, Cases
 from gliolens.method import Run, changed
 from gliolens.outline import read_outliner
 from gliolens.preprocess import brain_of, tumour_of
 from gliolens.progress import Counter, Tick
+from gliolens.saved import read_model, write_model
 from gliolens.segmenter import TISSUES, TUMOUR_ONLY, built_in_weights, learn_segmenter, say_lost, tissues_of
 from gliolens.slice_namer import LAYER, SliceNamer, learn_slice_namer, slice_tissues
 from gliolens.stats.perceptron import Perceptron
@@ -357,18 +357,20 @@ class Model:
 
     def save(self, folder: Path) -> None:
         """Write `weights.safetensors` and `card.json`."""
-        weights = folder / "weights.safetensors"
         rule = {"rule.weight": torch.from_numpy(self.rule.weights[0].copy()),
                 "rule.bias": torch.from_numpy(self.rule.biases[0].copy())}  # fmt: skip
-        with whole_file(weights) as unfinished:
-            save_file({**self.fusion.state(), **self.namer.state(), **rule}, unfinished)
-        card = {
-            "method": "segmentation-fusion", "version": VERSION, "target": self.target, "classes": self.classes,
-            "series": self.config.series, "config": asdict(self.config), "tissues": self.tissues,
-            "share": self.fusion.share, "scaling": asdict(self.scaling), "prior": self.prior,
-            "sha256": file_hash(weights),
+        about = {
+            "target": self.target, "classes": self.classes, "series": self.config.series,
+            "config": asdict(self.config), "tissues": self.tissues, "share": self.fusion.share,
+            "scaling": asdict(self.scaling), "prior": self.prior,
         }  # fmt: skip
-        write_json(folder / "card.json", card)
+        write_model(
+            folder,
+            "segmentation-fusion",
+            VERSION,
+            {**self.fusion.state(), **self.namer.state(), **rule},
+            about,
+        )
 
 
 def load(folder: Path) -> Model:
@@ -377,16 +379,8 @@ def load(folder: Path) -> Model:
     Raises:
         ModelError: the folder does not hold one, or its weights are not those of its card.
     """
-    card = read_json(folder / "card.json")
-    if card.get("method") != "segmentation-fusion" or card.get("version") != VERSION:
-        found = f"{card.get('method')} version {card.get('version')}"
-        raise ModelError(
-            f"{folder}: found {found}, expected segmentation-fusion version {VERSION}; train it again"
-        )
-    weights = folder / "weights.safetensors"
-    if not weights.is_file() or file_hash(weights) != card["sha256"]:
-        raise ModelError(f"{weights}: missing, or not the file its card describes; copy the whole run again")
-    config, state = changed(Config(), card["config"]), load_file(weights)
+    card, state = read_model(folder, "segmentation-fusion", VERSION)
+    config = changed(Config(), card["config"])
     tissues, channels = len(card["tissues"]), len(config.series)
     fusion = Fusion.made(state, channels, tissues, config.widths_2d, config.widths_3d, card["share"])
     namer = SliceNamer.made(state, channels, tissues, config.depth, config.namer_sees)

@@ -26,7 +26,6 @@ from typing import Literal, Self
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
 
 from gliolens.case import Case, CaseRow, Prediction, Volume
 from gliolens.cohorts.splits import kfold
@@ -36,7 +35,6 @@ from gliolens.encoders.catalogue import find_encoder
 from gliolens.encoders.encoder import Encoder
 from gliolens.errors import CohortError, ConfigError, ModelError
 from gliolens.explain import stacked
-from gliolens.io.store import file_hash, read_json, whole_file, write_json
 from gliolens.labels import SERIES, SERIES_TITLES
 from gliolens.loader import Arrays, Cases
 from gliolens.method import Run, changed
@@ -51,6 +49,7 @@ from gliolens.readers import (
     slice_influence,
     vectors_for,
 )
+from gliolens.saved import read_model, write_model
 from gliolens.stats.priors import with_prior
 
 VERSION = 2
@@ -327,15 +326,11 @@ class Model:
         """Write `weights.safetensors` and `card.json`; the encoder is named, not copied."""
         tensors, about = self.reader.arrays()
         tensors |= {f"usual_{s}": torch.from_numpy(np.ascontiguousarray(v)) for s, v in self.usual.items()}
-        weights = folder / "weights.safetensors"
-        with whole_file(weights) as unfinished:
-            save_file(tensors, unfinished)
-        card = {
-            "method": "volume-embedding", "version": VERSION, "target": self.target, "classes": self.classes,
-            "config": asdict(self.config), "reader": about, "prior": self.prior, "encoder": self.encoder,
-            "tried": self.tried, "sha256": file_hash(weights),
+        about = {
+            "target": self.target, "classes": self.classes, "config": asdict(self.config), "reader": about,
+            "prior": self.prior, "encoder": self.encoder, "tried": self.tried,
         }  # fmt: skip
-        write_json(folder / "card.json", card)
+        write_model(folder, "volume-embedding", VERSION, tensors, about)
 
 
 @lru_cache(maxsize=1)  # what `predict` encoded, `explain` need not
@@ -358,20 +353,11 @@ def load(folder: Path) -> Model:
     Raises:
         ModelError: the folder does not hold one, or its weights are not those of its card.
     """
-    card = read_json(folder / "card.json")
-    if card.get("method") != "volume-embedding" or card.get("version") != VERSION:
-        found = f"{card.get('method')} version {card.get('version')}"
-        raise ModelError(
-            f"{folder}: found {found}, expected volume-embedding version {VERSION}; train it again"
-        )
-    weights = folder / "weights.safetensors"
-    if not weights.is_file() or file_hash(weights) != card["sha256"]:
-        raise ModelError(f"{weights}: missing, or not the file its card describes; copy the whole run again")
-    tensors, given = load_file(weights), card["config"]
-    usual = {k.removeprefix("usual_"): v.numpy() for k, v in tensors.items() if k.startswith("usual_")}
-    learnt = {k: v for k, v in tensors.items() if not k.startswith("usual_")}
+    card, state = read_model(folder, "volume-embedding", VERSION)
+    usual = {k.removeprefix("usual_"): v.numpy() for k, v in state.items() if k.startswith("usual_")}
+    learnt = {k: v for k, v in state.items() if not k.startswith("usual_")}
     kind = AttentionReader if card["reader"]["pooling"] == "attention" else PooledReader
-    config = changed(Config(), given)
+    config = changed(Config(), card["config"])
     tried = tuple((pooling, tuple(series), loss) for pooling, series, loss in card["tried"])
     return Model(
         card["target"], tuple(card["classes"]), config, kind.made(learnt, card["reader"]), tuple(card["prior"]),

@@ -19,7 +19,7 @@ from gliolens.about import software
 from gliolens.case import CaseRow
 from gliolens.cohorts.splits import holdout, write_split
 from gliolens.errors import ConfigError
-from gliolens.io.store import file_hash, read_json, whole_file, write_json, write_text
+from gliolens.io.store import file_hash, whole_file, write_json, write_text
 from gliolens.io.tables import read_cohort
 from gliolens.loader import Arrays, fingerprint
 from gliolens.method import changed
@@ -28,8 +28,9 @@ from gliolens.outline_scores import TITLES
 from gliolens.papers.janardhan2025.outlines import losses, outlines, shares, speed
 from gliolens.papers.janardhan2025.parts import Parts, Sides
 from gliolens.papers.janardhan2025.slices import leak, slices
+from gliolens.papers.kept import check_folder
 from gliolens.progress import Counter, say
-from gliolens.protocol import Entrant, check_settings
+from gliolens.protocol import Entrant
 from gliolens.report.paper_page import Section, write_paper_report
 from gliolens.report.sweep import sweep_figure
 from gliolens.segmenter import tissues_of
@@ -86,7 +87,7 @@ def reproduce(
         )
     asked: Config = changed(Config.preset("paper").scaled(scale), settings)
     config = replace(asked, series=common_series(rows, target))
-    _check_folder(
+    check_folder(
         out, {"cohort": file_hash(cohort), "target": target, "seed": seed, "settings": asdict(config)}
     )
     found = usable_cases(
@@ -94,9 +95,7 @@ def reproduce(
         tick=Counter("reading cases"),
     )  # fmt: skip
     prepared = ready(found.cases, config, out / "cache")
-    _check_folder(
-        out, {"cases": {row.case: fingerprint(row) for row in found.cases.rows}, "version": VERSION}
-    )
+    check_folder(out, {"cases": {row.case: fingerprint(row) for row in found.cases.rows}, "version": VERSION})
     tissues = len(tissues_of(prepared))
     sides = _sides(found.cases.rows, prepared, target, seed, out)
     parts = Parts(sides, tissues, config, seed, out)
@@ -111,14 +110,6 @@ def reproduce(
     }
     _write(out, results, config, sides)
     return Reproduced(out, results, found.failures)
-
-
-def _check_folder(out: Path, told: Mapping[str, Any]) -> None:
-    """Refuse networks of another run; say for later ones what these were made of, before the first is trained."""
-    file = out / "settings.json"
-    before = read_json(file)["settings"] if file.is_file() else {}
-    check_settings(file, {k: v for k, v in told.items() if k in before})
-    write_json(file, {"settings": {**before, **told}})
 
 
 def _sides(rows: Sequence[CaseRow], prepared: Sequence[Arrays], target: str, seed: int, out: Path) -> Sides:

@@ -1,0 +1,202 @@
+"""Zeng et al. 2024 (ResNet-50 with explicit tumour size): Tables 1 to 3 and Figures 3 to 6, on any cohort.
+
+The paper divides its patients 7 to 3 once and picks each model on the patients it is scored on. Here the last epoch is
+scored; what the best epoch on the test patients would have scored stands beside it, and so does the AUC over single
+slices, since the published numbers do not say which of the three they are. Every control is scored on the same
+patients.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+import torch
+
+from gliolens.about import software
+from gliolens.cohorts.phantom.ceiling import read_truth
+from gliolens.cohorts.splits import holdout, write_split
+from gliolens.errors import CohortError, ConfigError
+from gliolens.io.store import file_hash, read_json, whole_file, write_json
+from gliolens.io.tables import read_cohort
+from gliolens.loader import Cases, fingerprint
+from gliolens.method import Run, changed
+from gliolens.methods.shape_resnet import VERSION, Config, ready
+from gliolens.papers.kept import check_folder
+from gliolens.papers.zeng2024.cost import costs
+from gliolens.papers.zeng2024.maps import measured, shown
+from gliolens.papers.zeng2024.networks import BRAIN, GATED, MAIN, TABLES, VOLUME, networks, rows_of
+from gliolens.papers.zeng2024.page import write_page
+from gliolens.papers.zeng2024.trials import METHOD, Trial, try_network
+from gliolens.progress import Counter, say
+from gliolens.protocol import Entrant, compete, controls, score_beside_ceilings
+from gliolens.stats.intervals import Interval, bootstrap
+from gliolens.survival import survival
+from gliolens.usable import common_series, usable_cases
+
+TEST_SHARE: Final = 0.3
+SET_HERE: Final = frozenset(
+    {"series", "sees", "dims", "join", "weights", "shift", "rotate", "flip", "noise", "balance", "magnify_rare",
+     "choose_epochs"}
+)  # fmt: skip
+"""Settings that the tables vary, or that hold for all of them."""
+
+
+@dataclass(frozen=True, eq=False)
+class Reproduced:
+    """What a reproduction came to.
+
+    Attributes:
+        folder: where everything lies.
+        results: every table, as rows by name.
+        failures: cases that were refused or excluded, with the reason.
+    """
+
+    folder: Path
+    results: Mapping[str, Sequence[Mapping[str, Any]]]
+    failures: Mapping[str, str]
+
+
+def reproduce(
+    cohort: Path, out: Path, *, target: str = "grade", scale: str = "paper", seed: int = 0,
+    settings: Mapping[str, Any] = MappingProxyType({}),
+) -> Reproduced:  # fmt: skip
+    """Train every network of the paper on seven tenths of the patients and score it on the others.
+
+    Args:
+        cohort: the cohort table.
+        out: `report.html`, `results.json`, `figures/`, `heatmaps/`, `survival/`, `splits.json`, and the networks, so
+            that a stopped run goes on.
+        target: what to tell; of two classes.
+        scale: `paper`, or `demo` for minutes on two cores.
+        seed: of every random choice.
+        settings: of the method, in place of those of the `paper` preset.
+
+    Raises:
+        CohortError: too few usable cases.
+        ConfigError: the target has more than two classes here, the folder holds a reproduction with other settings, or
+            a setting is one that is varied here.
+    """
+    rows = read_cohort(cohort)
+    if varied := sorted(SET_HERE & set(settings)):
+        raise ConfigError(f"{', '.join(varied)}: every one of these is varied or fixed here; leave them out")
+    asked: Config = changed(Config.preset("paper").scaled(scale), settings)
+    config = replace(asked, series=common_series(rows, target))
+    told = {"cohort": file_hash(cohort), "target": target, "seed": seed, "settings": asdict(config)}
+    check_folder(out, told)
+    every = networks(config)
+    found = usable_cases(
+        rows, target=target, series=config.series, cache=out / "cache", tick=Counter("reading cases"),
+        entrants=[*(Entrant(n.name, METHOD, n.config) for n in every), *controls()],
+    )  # fmt: skip
+    if len(found.classes) != 2:
+        raise ConfigError(
+            f"{target}: found the classes {', '.join(found.classes)}; the paper tells two: leave the others out"
+        )
+    used = {row.case: fingerprint(row) for row in found.cases.rows}
+    check_folder(out, {"cases": used, "version": VERSION})
+    run = Run(target, found.classes, out, out / "cache", seed)
+    division = holdout(found.cases.rows, target, test=TEST_SHARE, seed=seed)
+    write_split(out / "splits.json", division)
+    train, test = (found.cases.only(side) for side in (division.folds[0].train, division.folds[0].test))
+    trials = {n.name: try_network(n, train, test, run) for n in every}
+    results = _results(cohort, (train, test), trials, run)
+    pictures = shown(_seeing(trials), test, run, out)
+    _survive(cohort, run)
+    excluded = {"left out": found.left_out, "refused": found.failures}
+    write_json(out / "results.json", {**_plain(results), **excluded, "software": software()})
+    write_page(run, results, trials, pictures, config, excluded)
+    say(f"{len(train)} cases to learn from, {len(test)} to test; {sum(map(len, excluded.values()))} excluded")
+    return Reproduced(out, results, found.failures)
+
+
+def _results(
+    cohort: Path, sides: tuple[Cases, Cases], trials: Mapping[str, Trial], run: Run
+) -> dict[str, list[dict[str, Any]]]:
+    (train, test), every = sides, [trial.network for trial in trials.values()]
+    results: dict[str, list[dict[str, Any]]] = {
+        table: [trials[n.name].scores(run.seed) for n in rows_of(table, every)] for table in TABLES
+    }
+    results["controls"] = _controls(cohort, train, test, run, trials[MAIN])
+    results["share"] = [_share(trials[GATED], test, run)]
+    say("measuring heatmaps")
+    results["maps"] = measured(_seeing(trials), test, run)
+    results["cost"] = _costs(trials, train, run)
+    results["patients"] = [_counts(side, cases, run) for side, cases in (("training", train), ("test", test))]
+    return results
+
+
+def _seeing(trials: Mapping[str, Trial]) -> dict[str, Trial]:
+    """The networks whose heatmaps Figure 5 shows."""
+    return {"tumour only": trials[MAIN], "whole brain": trials[BRAIN]}
+
+
+def _controls(cohort: Path, train: Cases, test: Cases, run: Run, main: Trial) -> list[dict[str, Any]]:
+    """Every control on the same patients and, of a simulated cohort, what the best of all methods can reach."""
+    answers = [main.answers]
+    for control in controls():
+        mine = replace(run, folder=run.folder / "controls" / control.folder)
+        answers.append(compete(control, train, test, mine))
+    truth = read_truth(cohort, [*train.rows, *test.rows], run.target)
+    _, table = score_beside_ceilings(
+        pd.concat(answers, ignore_index=True), truth, run.target, run.classes, seed=run.seed
+    )
+    return [
+        {"": row["method"], "AUC": row["auc"], "APCA": row["balanced_accuracy"], "SEN": row["sensitivity"],
+         "SPE": row["specificity"]}
+        for row in table
+    ]  # fmt: skip
+
+
+@torch.no_grad()
+def _share(gated: Trial, test: Cases, run: Run) -> dict[str, Any]:
+    """The gate's mean share of the shape over each test patient's slices, averaged over patients."""
+    model = gated.model()
+    means = []
+    for arrays in ready(test, gated.network.config, run.cache):
+        images = torch.from_numpy(arrays["slices"].astype(np.float32))
+        z = torch.from_numpy(model.scaling(arrays["shape"][None])).expand(len(images), -1)
+        means.append(float(model.net.share_of_shape(images, z).mean()))
+    values = np.array(means)
+    who = [row.patient for row in test.rows]
+    mean = bootstrap(lambda rows: float(values[rows].mean()), who, np.zeros(len(who), int), seed=run.seed)
+    return {"": "share of the shape", "fixed": 0.5, "learned, mean over patients": mean, "least": values.min(),
+            "most": values.max()}  # fmt: skip
+
+
+def _costs(trials: Mapping[str, Trial], train: Cases, run: Run) -> list[dict[str, Any]]:
+    kept = run.folder / "cost.json"
+    if not kept.is_file():
+        say("timing an epoch of slices and of volumes")
+        configs = [trials[name].network.config for name in (MAIN, VOLUME)]
+        write_json(kept, {"rows": costs(configs[0], configs[1], train, run)})
+    return list(read_json(kept)["rows"])
+
+
+def _counts(side: str, cases: Cases, run: Run) -> dict[str, Any]:
+    classes = cases.classes(run.target)
+    return {
+        "": side,
+        "patients": len({row.patient for row in cases.rows}),
+        **{c: classes.count(c) for c in run.classes},
+    }
+
+
+def _survive(cohort: Path, run: Run) -> None:
+    """Figure 6 in its own folder; why not, where the cohort does not tell who lived how long."""
+    try:
+        survival(cohort, run.folder / "survival", by=run.target)
+    except (CohortError, ConfigError) as error:
+        say(f"no survival curves: {error}")
+        with whole_file(run.folder / "survival" / "missing.txt") as unfinished:
+            unfinished.write_text(f"{error}\n", encoding="utf-8")
+
+
+def _plain(results: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
+    return {
+        name: [{k: asdict(v) if isinstance(v, Interval) else v for k, v in row.items()} for row in rows]
+        for name, rows in results.items()
+    }

@@ -1,0 +1,192 @@
+"""The reproduction of Zeng et al. 2024."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.metrics import roc_auc_score
+
+from gliolens.cli import main
+from gliolens.cohorts.phantom.cohort import write_phantom
+from gliolens.cohorts.phantom.traits import PhantomConfig
+from gliolens.errors import ConfigError
+from gliolens.io.nifti import read_volume
+from gliolens.io.tables import read_cohort, write_cohort
+from gliolens.methods.shape_resnet import Config
+from gliolens.papers.zeng2024.cost import step_mb
+from gliolens.papers.zeng2024.figures import _band
+from gliolens.papers.zeng2024.networks import ALL, MAIN, TABLES, networks, rows_of
+from gliolens.papers.zeng2024.reproduction import reproduce
+from gliolens.papers.zeng2024.trials import Trial
+
+QUICK = {"epochs": 1, "slices": 2, "pixels": 36, "pixel_mm": 5.5, "planes": 33}
+PAPER = Config.preset("paper")
+
+
+def of_table(table):
+    return {n.name: n for n in rows_of(table, networks(PAPER))}
+
+
+def test_every_row_of_the_papers_tables_is_there_with_its_published_auc():
+    published = {t: [n.published for n in of_table(t).values()] for t in ("1A", "1B", "2", "3")}
+    assert published["1A"] == [0.6451, 0.9120, 0.9178, 0.9079, 0.9565]
+    assert published["1B"] == [0.8284, 0.9317, 0.9499, 0.9227, 0.9684]
+    assert published["2"] == [0.6631, 0.8250, 0.7321, 0.7336, 0.6626]
+    assert sorted(published["3"]) == [0.9480, 0.9492, 0.9582, 0.9628, 0.9638, 0.9684]
+    names = [n.name for n in networks(PAPER)]
+    assert len(set(names)) == len(names)
+    assert len({n.folder for n in networks(PAPER)}) == len(names)
+
+
+def test_each_row_differs_from_the_papers_best_in_what_its_name_says():
+    best = of_table("1B")[MAIN].config
+    assert best == PAPER
+    assert of_table("1A")[f"2-D, {ALL}"].config == replace(best, join="none")
+    assert of_table("2")[f"3-D, {ALL}"].config == replace(best, join="none", dims=3, batch=4)
+    assert of_table("2")["3-D, FLAIR"].config.series == ("flair",)
+    without = {name: n.config for name, n in of_table("3").items()}
+    assert without["2-D + shape, no flip"] == replace(best, flip=0.0)
+    assert without["2-D + shape, no rotation"] == replace(best, rotate=0.0)
+    assert without["2-D + shape, no cyclic shift"] == replace(best, shift=0)
+    assert without["2-D + shape, no duplication"] == replace(best, balance="none")
+
+
+def test_a_cohort_of_three_series_is_not_given_the_numbers_of_four():
+    three = {n.name: n.published for n in networks(replace(PAPER, series=("t1", "t1ce", "flair")))}
+    assert three["2-D, T1"] == 0.6451
+    assert three[MAIN] is None
+    assert three["2-D + shape, no flip"] is None
+    assert "2-D, T2" not in three
+    one = [n.name for n in networks(replace(PAPER, series=("flair",)))]
+    assert one.count(MAIN) == 1
+
+
+def test_a_step_in_three_dimensions_needs_many_times_the_memory():
+    """Weights, gradients and two moments of 23,539,912 numbers are 359 MB; activations come on top."""
+    slices = step_mb(PAPER)
+    assert pytest.approx(359.2, abs=0.1) == 4 * 4 * 23_539_912 / 2**20
+    assert 359 + 4 * 16 * 4 * 160 * 160 / 2**20 < slices < 1965
+    one, two, four = (step_mb(replace(PAPER, dims=3, join="none"), b) for b in (1, 2, 4))
+    assert four - two == pytest.approx(2 * (two - one), rel=1e-3)
+    assert slices / four < 0.087
+
+
+answered = st.lists(st.tuples(st.booleans(), st.floats(0, 1)), min_size=4, max_size=20).filter(
+    lambda told: 2 <= sum(t for t, _ in told) <= len(told) - 2
+)
+
+
+@given(answered)
+def test_a_rows_scores_follow_from_its_confusion_matrix(told):
+    truth, p = (np.array(x) for x in zip(*told, strict=True))
+    answers = pd.DataFrame({
+        "truth": np.where(truth, "HGG", "LGG"), "decision": np.where(p > 0.5, "HGG", "LGG"), "p_LGG": 1 - p, "p_HGG": p,
+        "patient": [f"p{i}" for i in range(len(p))],
+    })  # fmt: skip
+    trial = Trial(networks(PAPER)[0], answers, 0.5, [0.4, 0.6], Path())
+    one, row = trial.confusion(), trial.scores(0)
+    assert one.true_positive + one.false_negative == truth.sum()
+    assert one.false_positive + one.true_negative == (~truth).sum()
+    for name, mine in (("SEN", "sensitivity"), ("SPE", "specificity"), ("Acc", "accuracy"), ("APCA", "apca")):
+        assert row[name].value == pytest.approx(one.scores()[mine])
+    assert row["AUC"].value == pytest.approx(roc_auc_score(truth, p))
+    assert row["AUC, best epoch"] == 0.6
+
+
+def test_the_band_of_a_curve_narrows_with_patients():
+    """By about the root of how many more there are: 1000 to 40 is a fifth."""
+    widths = {40: [], 1000: []}
+    for n, found in widths.items():
+        for seed in range(4):
+            truth = np.arange(n) % 2 == 1
+            p = np.clip(np.random.default_rng(seed).normal(0.4 + 0.2 * truth, 0.15), 0, 1)
+            low, high = _band(truth, p, [str(i) for i in range(n)], 0)
+            assert (low <= high).all()
+            assert (np.diff(low) >= -1e-9).all()
+            assert high[-1] == 1
+            found.append((high - low)[10:90].mean())
+    assert np.mean(widths[1000]) == pytest.approx(np.mean(widths[40]) / 5, rel=0.4)
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory):
+    """Twelve patients with two series: every table has rows for each alone and for both."""
+    folder = tmp_path_factory.mktemp("p")
+    rows = read_cohort(write_phantom(folder, 12, seed=2, config=PhantomConfig(spacing_mm=7.0)))
+    two = [replace(row, files={s: row.files[s] for s in ("t1", "flair")}) for row in rows]
+    write_cohort(folder / "two.csv", two)
+    return folder / "two.csv"
+
+
+@pytest.fixture(scope="module")
+def done(cohort, tmp_path_factory):
+    return reproduce(cohort, tmp_path_factory.mktemp("out"), scale="demo", settings=QUICK)
+
+
+def test_every_table_and_figure_is_there(done):
+    told = json.loads((done.folder / "results.json").read_text())
+    assert [len(told[t]) for t in TABLES] == [3, 3, 3, 6, 4]
+    assert sum(row["patients"] for row in told["patients"]) == 12
+    assert {row[""] for row in told["controls"]} >= {
+        "age and sex",
+        "site",
+        "tumour volume",
+        "permuted labels",
+    }
+    for row in told["1B"]:
+        assert row["AUC"]["low"] <= row["AUC"]["value"] <= row["AUC"]["high"]
+        assert {"PPV", "NPV", "SEN", "SPE", "Acc", "APCA"} <= set(row)
+    (share,) = told["share"]
+    assert 0 < share["least"] <= share["most"] < 1
+    for row in told["maps"]:
+        assert 0 <= row["heat in the tumour"]["value"] <= 1
+        assert -1 <= row["likeness to the map of shuffled weights"]["value"] <= 1
+    whole = next(row for row in told["maps"] if row["network sees"] == "whole brain")
+    assert whole["tumour, of what is seen"]["value"] < 0.5
+    page = (done.folder / "report.html").read_text()
+    for heading in (*TABLES.values(), "Figure 3", "Figure 4", "Figure 5", "Figure 6", "Controls", "0.6451"):
+        assert heading in page
+    assert page.count("data:image/png") == 4
+    assert "Research use only" in page
+
+
+def test_heatmaps_lie_on_the_scans_grid(done, cohort):
+    files = sorted((done.folder / "heatmaps").iterdir())
+    assert len(files) == 8  # two classes, two networks, two ways
+    scan = read_volume(read_cohort(cohort)[0].files["t1"], "case").volume.grid
+    heat = read_volume(files[0], "case").volume
+    assert heat.grid.matches(scan)
+    assert 0 < heat.voxels.max() <= 1.0001
+
+
+def test_a_stopped_reproduction_goes_on_and_another_is_refused(done, cohort, capsys):
+    before = (done.folder / "results.json").read_text()
+    again = reproduce(cohort, done.folder, scale="demo", settings=QUICK)
+    assert "epochs" not in capsys.readouterr().err
+    now, was = json.loads((again.folder / "results.json").read_text()), json.loads(before)
+    assert now == was
+    with pytest.raises(ConfigError, match="seed"):
+        reproduce(cohort, done.folder, scale="demo", seed=1, settings=QUICK)
+
+
+def test_settings_that_are_varied_and_three_classes_are_refused(cohort, tmp_path):
+    with pytest.raises(ConfigError, match="join"):
+        reproduce(cohort, tmp_path, settings={"join": "gated"})
+    rows = read_cohort(cohort)
+    graded = [
+        replace(row, targets={**row.targets, "who_grade": str(2 + i % 3)}, label_scheme="who2021")
+        for i, row in enumerate(rows)
+    ]
+    write_cohort(tmp_path / "cohort.csv", graded)
+    with pytest.raises(ConfigError, match="the paper tells two"):
+        reproduce(tmp_path / "cohort.csv", tmp_path / "b", target="who_grade", scale="demo", settings=QUICK)
+
+
+def test_an_unknown_paper_names_those_there_are(cohort, tmp_path, capsys):
+    assert main(["reproduce", "zeng2023", str(cohort), "-o", str(tmp_path)]) == 2
+    assert "zeng2024" in capsys.readouterr().err
