@@ -1,5 +1,6 @@
 """`gliolens bench`: methods over the folds of one split, in one table with every control."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -59,17 +60,17 @@ def bench(
         out: `results.csv`, `metrics.json`, `predictions.csv`, `splits.json`, `bench.html`, `figures/`, and a folder a
             method and fold.
         target: what to tell, from `labels.TARGETS`.
-        methods: names from `method.METHODS`.
+        methods: names from `registry.METHODS`; or NAME=METHOD, for one method with several settings.
         series: series that every case must have and that every method sees; those that all cases share where empty.
         preset: `sound` or `paper`.
         scale: `paper`, or `demo` for minutes on two cores.
         folds, split: of a patient-grouped stratified split, or a stored split instead.
         seed: of every random choice.
-        settings: of methods by name, in place of those of the preset.
+        settings: of methods by their name here, in place of those of the preset; `series` may be fewer.
 
     Raises:
         CohortError: too few usable cases, or the folder holds another bench.
-        ConfigError: a setting is not one of the method's.
+        ConfigError: a setting is not one of the method's, or two methods have the same name.
     """
     rows = read_cohort(cohort)
     series = tuple(series) or common_series(rows, target)
@@ -104,17 +105,29 @@ def _entrants(
     series: Sequence[str],
     settings: Mapping[str, Mapping[str, Any]],
 ) -> list[Entrant]:
-    unasked = sorted(set(settings) - set(methods))
-    if unasked:
-        raise ConfigError(f"settings for {', '.join(unasked)}, which is not among {', '.join(methods)}")
+    named = [_named(words) for words in methods]
+    names = [name for name, _ in named]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ConfigError(f"{', '.join(twice)}: asked for twice; give each a name, as plain=shape-resnet")
+    if unasked := sorted(set(settings) - set(names)):
+        raise ConfigError(f"settings for {', '.join(unasked)}, which is not among {', '.join(names)}")
     chosen = []
-    for name in methods:
-        if name != "controls":  # every control is always there
-            plain: Any = find_method(name).Config.preset(preset).scaled(scale)
-            chosen.append(
-                Entrant(name, name, changed(plain, {**settings.get(name, {}), "series": tuple(series)}))
-            )
+    for name, method in named:
+        if method != "controls":  # every control is always there
+            plain: Any = find_method(method).Config.preset(preset).scaled(scale)
+            config = changed(plain, {"series": tuple(series), **settings.get(name, {})})
+            if unseen := sorted(set(config.series) - set(series)):
+                raise ConfigError(f"{name} asks for {', '.join(unseen)}, of series {', '.join(series)}")
+            chosen.append(Entrant(name, method, config))
     return chosen
+
+
+def _named(words: str) -> tuple[str, str]:
+    """Name and method of `METHOD` or `NAME=METHOD`."""
+    name, named, method = words.partition("=")
+    if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
+        raise ConfigError(f"{name!r} cannot name a row and its folder; expected letters, digits, - and _")
+    return name, method if named else name
 
 
 def _compete_over_folds(entrants: Sequence[Entrant], cases: Cases, split: Split, run: Run) -> pd.DataFrame:

@@ -148,6 +148,42 @@ def test_ucsf_by_idh_as_counted_over_exams(ucsf):
     assert log_rank(days, died, group).chi_squared == pytest.approx(98.094, abs=1e-3)
 
 
+def test_ucsf_lower_grade_against_higher_as_the_papers_figure_6(ucsf, tmp_path, capsys):
+    """Zeng et al.: HGG are grades 3 and 4 (407 of them, and UCSF has 396 of grade 4), LGG grade 2."""
+    write_cohort(tmp_path / "c.csv", ucsf)
+    words = ["survival", str(tmp_path / "c.csv"), "--by", "who_grade", "-o", str(tmp_path / "out")]
+    assert main([*words, "--groups", "LGG=2", "HGG=3,4"]) == 0
+    told = json.loads((tmp_path / "out" / "survival.json").read_text())
+    assert [(g["group"], g["n"], g["events"]) for g in told["groups"]] == [("LGG", 56, 8), ("HGG", 438, 239)]
+    rows = {r.patient: r for r in reversed(ucsf) if r.os_days is not None and "who_grade" in r.targets}
+    high = np.array([r.targets["who_grade"] != "2" for r in rows.values()])
+    days, died = (
+        np.array([getattr(r, name) for r in rows.values()], float) for name in ("os_days", "os_event")
+    )
+    assert told["log_rank"]["chi_squared"] == pytest.approx(
+        written_out(days, died.astype(bool), high), rel=1e-6
+    )
+    assert {h["name"] for h in told["cox"]["hazards"]} == {"who_grade HGG", "age, ten years", "sex M"}
+    for wrong, what in (("LGG=5", "no class '5'"), ("LGG", "NAME=CLASS"), ("LGG=2,2", "two groups")):
+        assert main([*words, "--groups", wrong]) == 2
+        assert what in capsys.readouterr().err
+    assert main([*words, "--groups", "HGG=3", "HGG=4"]) == 2
+    assert "given twice" in capsys.readouterr().err
+    assert main([*words, "--groups", "LGG=2", "GBM=4"]) == 0
+    assert "43 who_grade in no group" in capsys.readouterr().err
+
+
+def written_out(days, died, group):
+    """Mantel's statistic of two groups, day by day."""
+    gap = spread = 0.0
+    for day in np.unique(days[died]):
+        risk, dead = days >= day, died & (days == day)
+        n, mine, d = risk.sum(), (risk & group).sum(), dead.sum()
+        gap += (dead & group).sum() - d * mine / n
+        spread += d * mine / n * (1 - mine / n) * (n - d) / (n - 1) if n > 1 else 0.0
+    return gap**2 / spread
+
+
 def test_the_command_counts_each_patient_once(ucsf, tmp_path, capsys):
     write_cohort(tmp_path / "cohort.csv", ucsf)
     assert main(["survival", str(tmp_path / "cohort.csv"), "--by", "idh", "-o", str(tmp_path / "out")]) == 0

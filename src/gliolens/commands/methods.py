@@ -129,14 +129,16 @@ def bench(
         cohort: the cohort table.
         target: what to tell.
         out: where to write; a stopped bench goes on there.
-        methods: which methods (gliolens train --help lists them); the controls are always there.
+        methods: which methods (gliolens train --help lists them), or NAME=METHOD to have one with several settings; the
+            controls are always there.
         series: series every case must have; those that all cases share where not given.
         preset: paper, as published; sound, its quirks mended.
         scale: full size, or small enough for minutes on two cores.
         folds: how many.
         split: a stored split instead.
         seed: of every random choice.
-        set: settings in place of the preset's, as METHOD.NAME=VALUE, e.g. volume-embedding.encoder=histogram.
+        set: settings in place of the preset's, as METHOD.NAME=VALUE, e.g. volume-embedding.encoder=histogram; where a
+            method was given a name, under that.
         json: print JSON.
     """
     from gliolens.bench import bench

@@ -1,0 +1,55 @@
+"""`gliolens bench`: one method under several names."""
+
+import json
+
+import pytest
+
+from gliolens.bench import bench
+from gliolens.cli import main
+from gliolens.cohorts.phantom.cohort import write_phantom
+from gliolens.cohorts.phantom.traits import PhantomConfig
+from gliolens.errors import ConfigError
+
+QUICK = ("epochs=1", "slices=1", "choose_epochs=false")
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory):
+    return write_phantom(tmp_path_factory.mktemp("p"), 12, seed=4, config=PhantomConfig(spacing_mm=6.0))
+
+
+def test_one_method_with_two_settings_makes_two_rows(cohort, tmp_path, capsys):
+    names = ("with-shape", "image-alone")
+    sets = [f"{name}.{words}" for name in names for words in QUICK]
+    words = [
+        "bench", str(cohort), "--target", "grade", "-o", str(tmp_path / "b"), "--scale", "demo", "--folds", "2",
+        "--methods", *(f"{name}=shape-resnet" for name in names),
+        "--set", *sets, "image-alone.join=none", 'image-alone.series=["t1","flair"]',
+    ]  # fmt: skip
+    assert main(words) == 0
+    capsys.readouterr()
+    rows = json.loads((tmp_path / "b" / "metrics.json").read_text())["scores"]
+    assert [row["method"] for row in rows if not row["control"]] == list(names)
+    assert len({row["brier"] for row in rows[:2]}) == 2
+    settings = json.loads((tmp_path / "b" / "bench.json").read_text())["settings"]["methods"]
+    assert settings["image-alone"]["join"] == "none"
+    assert settings["image-alone"]["series"] == ["t1", "flair"]
+    assert settings["with-shape"]["series"] == ["t1", "t1ce", "t2", "flair"]
+    for name in names:
+        told = json.loads((tmp_path / "b" / name / "fidelity.json").read_text())
+        assert told["method"] == "shape-resnet"
+
+
+@pytest.mark.parametrize(
+    ("methods", "settings", "words"),
+    [
+        (("shape-resnet", "shape-resnet"), {}, "asked for twice"),
+        (("a/b=shape-resnet",), {}, "cannot name a row"),
+        (("a=resnet",), {}, "no method is called"),
+        (("a=shape-resnet",), {"shape-resnet": {"epochs": 1}}, "not among a"),
+        (("a=shape-resnet",), {"a": {"series": ["t1", "dwi"]}}, "a asks for dwi"),
+    ],
+)
+def test_names_that_mean_nothing_are_refused(cohort, tmp_path, methods, settings, words):
+    with pytest.raises(ConfigError, match=words):
+        bench(cohort, tmp_path / "b", target="grade", methods=methods, settings=settings)
