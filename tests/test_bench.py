@@ -35,6 +35,7 @@ def test_one_method_with_two_settings_makes_two_rows(cohort, tmp_path, capsys):
     assert settings["image-alone"]["join"] == "none"
     assert settings["image-alone"]["series"] == ["t1", "flair"]
     assert settings["with-shape"]["series"] == ["t1", "t1ce", "t2", "flair"]
+    assert "image-alone: shape-resnet with join none" in (tmp_path / "b" / "bench.html").read_text()
     for name in names:
         told = json.loads((tmp_path / "b" / name / "fidelity.json").read_text())
         assert told["method"] == "shape-resnet"
@@ -46,6 +47,8 @@ def test_one_method_with_two_settings_makes_two_rows(cohort, tmp_path, capsys):
         (("shape-resnet", "shape-resnet"), {}, "asked for twice"),
         (("a/b=shape-resnet",), {}, "cannot name a row"),
         (("a=resnet",), {}, "no method is called"),
+        (("site=shape-resnet",), {}, "cannot name a row"),
+        (("cache=shape-resnet",), {}, "cannot name a row"),
         (("a=shape-resnet",), {"shape-resnet": {"epochs": 1}}, "not among a"),
         (("a=shape-resnet",), {"a": {"series": ["t1", "dwi"]}}, "a asks for dwi"),
     ],

@@ -1,6 +1,7 @@
 """Maps must show where a network looks: tested on networks of which that is known."""
 
 import numpy as np
+import pytest
 import torch
 from torch import nn
 
@@ -109,8 +110,9 @@ class Patch(nn.Module):
         return torch.stack([torch.zeros_like(told), 4 * told], dim=1)
 
 
-def test_what_falls_is_where_the_network_looks():
-    image = torch.ones(2, 3, 32, 32)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_what_falls_is_where_the_network_looks(channels):
+    image = torch.ones(2, channels, 32, 32)
     image[1] = 0.0
     where = np.ones((2, 32, 32), bool)
     falls = occlusion(Patch().eval(), image, where, 1, edge=4)

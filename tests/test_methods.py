@@ -79,6 +79,17 @@ def test_settings_of_another_name_or_kind_are_refused():
             changed(plain, wrong)
 
 
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [({"join": "nothing"}, "fixed, gated, none"), ({"sees": "tumor"}, "tumour, brain"), ({"depth": 34}, "18, 50"),
+     ({"balance": "repeated"}, "repeat, weigh, none")],
+)  # fmt: skip
+def test_a_word_that_is_none_of_a_settings_is_refused(settings, words):
+    """Else another network would be trained than its row says."""
+    with pytest.raises(ConfigError, match=words):
+        changed(shape_resnet.Config(), settings)
+
+
 def test_one_training_step_of_shape_resnet_as_published():
     """ResNet-50 on 16 slices of 160 by 160 with four series: the recipe runs, and every weight moves."""
     paper = shape_resnet.Config.preset("paper")
@@ -94,6 +105,21 @@ def test_one_training_step_of_shape_resnet_as_published():
     optimiser.step()
     assert 0.3 < loss.item() < 3
     assert [name for name, p in net.named_parameters() if torch.equal(p, before[name])] == []
+
+
+def test_one_training_step_of_the_3d_comparator_as_published():
+    """3-D ResNet-50 on 128 x 160 x 160 voxels, one volume instead of four: it runs, and every weight moves."""
+    paper = replace(shape_resnet.Config.preset("paper"), dims=3, join="none")
+    torch.manual_seed(0)
+    net = shape_resnet._network(paper, 2)
+    task = shape_resnet._Task(net, np.ones(2), 0, paper)
+    image = torch.randn(1, 4, paper.planes, paper.pixels, paper.pixels)
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = task.training_step([image, torch.randn(1, 14), torch.ones(1, dtype=torch.long)], 0)
+    loss.backward()
+    assert [
+        name for name, p in net.named_parameters() if not p.grad.any() or not p.grad.isfinite().all()
+    ] == []
 
 
 def test_one_training_step_of_segmentation_fusion_as_published():

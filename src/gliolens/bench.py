@@ -10,10 +10,10 @@ from typing import Any
 import pandas as pd
 
 from gliolens.about import software
-from gliolens.cohorts.phantom.ceiling import ceiling_note, read_truth
+from gliolens.cohorts.phantom.ceiling import CEILINGS, ceiling_note, read_truth
 from gliolens.cohorts.splits import Split, kfold, write_split
 from gliolens.errors import ConfigError
-from gliolens.fidelity import write_fidelity
+from gliolens.fidelity import nearest, write_fidelity
 from gliolens.io.store import file_hash, write_json
 from gliolens.io.tables import read_cohort
 from gliolens.labels import TARGET_TITLES
@@ -94,7 +94,7 @@ def bench(
     write_results(out, answers, table, found.failures)
     _write_settings(out, entrants, asked, found.left_out)
     outlines = write_outlines(out, _drawn(out, entrants, division), usable, seed=seed)
-    _write_page(out, table, asked, found.left_out, found.cases.only(set(answers["case"])))
+    _write_page(out, entrants, table, asked, found.left_out, found.cases.only(set(answers["case"])))
     return Outcome(out, table, found.failures, outlines)
 
 
@@ -125,8 +125,12 @@ def _entrants(
 def _named(words: str) -> tuple[str, str]:
     """Name and method of `METHOD` or `NAME=METHOD`."""
     name, named, method = words.partition("=")
-    if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
-        raise ConfigError(f"{name!r} cannot name a row and its folder; expected letters, digits, - and _")
+    taken = {"cache", "figures", *CEILINGS, *(c.folder for c in controls())}
+    if not re.fullmatch(r"[A-Za-z0-9_-]+", name) or name in taken:
+        raise ConfigError(
+            f"{name!r} cannot name a row and its folder; expected letters, digits, - and _, and none of "
+            f"{', '.join(sorted(taken))}"
+        )
     return name, method if named else name
 
 
@@ -152,11 +156,22 @@ def _write_settings(
 ) -> None:
     for entrant in entrants:
         write_fidelity(out / entrant.folder, entrant.method, entrant.config)
-    write_json(out / "bench.json", {"settings": asked, "left_out": left_out, "software": software()})
+    rows = {e.name: e.method for e in entrants}
+    write_json(
+        out / "bench.json", {"settings": asked, "rows": rows, "left_out": left_out, "software": software()}
+    )
+
+
+def _told(entrant: Entrant) -> str:
+    """What a name that the user gave stands for."""
+    _, _, otherwise = nearest(find_method(entrant.method).Config, entrant.config)
+    changes = ", ".join(f"{name} {both['run']}" for name, both in otherwise.items() if name != "series")
+    return f"{entrant.name}: {entrant.method}" + (f" with {changes}" if changes else "")
 
 
 def _write_page(
     out: Path,
+    entrants: Sequence[Entrant],
     table: Sequence[Mapping[str, Any]],
     settings: Mapping[str, Any],
     left_out: Mapping[str, str],
@@ -171,6 +186,7 @@ def _write_page(
     ]
     if note := ceiling_note(table):
         notes.append(note)
+    notes += [_told(e) for e in entrants if e.name != e.method and not e.is_control]
     told = {
         **settings,
         "folds": settings["folds"] or "those of the split",

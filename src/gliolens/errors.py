@@ -4,6 +4,7 @@ Exception
 └── GlioLensError
     ├── ConfigError   also a ValueError   wrong usage or configuration   exit code 2
     ├── CaseError     one case is refused                                exit code 4
+    │   └── ExcludedError   a rule of a method leaves it out
     ├── CohortError   a cohort, table or split is refused                exit code 4
     │   └── LeakError one patient would be on both sides of a split
     └── ModelError    a run folder, weight file or card is refused       exit code 1
@@ -53,6 +54,10 @@ class CaseError(GlioLensError):
         """How to bring the error back from a worker process: the default passes on the message alone."""
         named = {name: getattr(self, name) for name in ("found", "expected", "fix", "file")}
         return partial(type(self), **named), (self.case,)
+
+
+class ExcludedError(CaseError):
+    """A rule of a method leaves a case out, though nothing is wrong with it."""
 
 
 class CohortError(GlioLensError):

@@ -52,7 +52,15 @@ def occlusion(net: nn.Module, images: Tensor, where: np.ndarray, class_index: in
     """
     from monai.visualize.occlusion_sensitivity import OcclusionSensitivity
 
-    probe = OcclusionSensitivity(net, mask_size=edge, mode=0.0, overlap=0.5, n_batch=32, verbose=False)
+    probe = OcclusionSensitivity(
+        net,
+        mask_size=edge,
+        mode=0.0,
+        overlap=0.5,
+        n_batch=32,
+        verbose=False,
+        activate=lambda logits: logits.softmax(dim=1),
+    )
     falls = np.zeros(where.shape)
     with torch.no_grad(), warnings.catch_warnings():
         warnings.filterwarnings(

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Protocol, Self, cast, runtime_checkable
+from typing import Any, Literal, Protocol, Self, cast, get_args, get_origin, get_type_hints, runtime_checkable
 
 from gliolens.case import Case, CaseRow, Prediction, Volume
 from gliolens.errors import ConfigError
@@ -140,8 +140,11 @@ def changed(config: Any, settings: Mapping[str, Any]) -> Any:
     unknown = sorted(set(settings) - names)
     if unknown:
         raise ConfigError(f"unknown settings {', '.join(unknown)}; there are {', '.join(sorted(names))}")
+    hints = get_type_hints(type(config))
     for name, value in settings.items():
-        now = getattr(config, name)
+        now, allowed = getattr(config, name), get_args(hints[name])
+        if get_origin(hints[name]) is Literal and value not in allowed:
+            raise ConfigError(f"the setting {name} is {value!r}; there are {', '.join(map(str, allowed))}")
         kinds = (
             (int, float) if isinstance(now, float) else (list, tuple) if isinstance(now, tuple) else type(now)
         )

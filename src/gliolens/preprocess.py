@@ -3,7 +3,7 @@
 import numpy as np
 
 from gliolens.case import Case, Grid, Volume
-from gliolens.errors import CaseError
+from gliolens.errors import CaseError, ExcludedError
 from gliolens.ops.geometry import bounding_box, resample
 from gliolens.ops.intensity import foreground, rescale, zscore
 from gliolens.ops.zoom import zoom
@@ -120,13 +120,13 @@ def cut(image: Image | Mask, grid: Grid, frames: list[Grid]) -> np.ndarray:
 
 
 def check_size(case: Case, tumour: Mask, min_mm2: float) -> None:
-    """Raise CaseError where no axial slice holds so much tumour."""
+    """Raise ExcludedError where no axial slice holds so much tumour."""
     d_mm, h_mm, _ = case.grid.spacing
     largest = float(tumour.sum(axis=(0, 1)).max() * d_mm * h_mm)
     if largest < min_mm2:
-        raise CaseError(
+        raise ExcludedError(
             case.id,
             found=f"a tumour of {largest:.0f} mm² in its largest slice",
-            expected=f"{min_mm2:.0f} mm² or more: smaller ones are excluded",
+            expected=f"{min_mm2:.0f} mm² of tumour or more in its largest slice",
             fix="lower min_mm2, set exclude_small to false, or leave the case out",
         )

@@ -202,7 +202,7 @@ def score(answers: pd.DataFrame, classes: Sequence[str], *, seed: int = 0) -> li
             "ceiling": name in CEILINGS,
             "n": mine["case"].nunique(),
         }
-        auc = _auc(truth, q / q.sum(axis=1, keepdims=True), decided, patients, seed)
+        auc = auc_of(truth, q / q.sum(axis=1, keepdims=True), decided, patients, seed)
         out.append(row | {s: scores[s] for s in SCORES} | {"auc": auc})
     return out
 
@@ -237,7 +237,7 @@ def score_beside_ceilings(
     return answers, table
 
 
-def _auc(truth: np.ndarray, q: np.ndarray, decided: np.ndarray, patients: list[str], seed: int) -> Interval:
+def auc_of(truth: np.ndarray, q: np.ndarray, decided: np.ndarray, patients: list[str], seed: int) -> Interval:
     """DeLong's interval where each patient has one case: with few of a class the bootstrap's is too narrow."""
     if q.shape[1] == 2 and len(set(patients)) == len(patients):
         return delong(truth, q[:, 1])

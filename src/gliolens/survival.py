@@ -1,9 +1,8 @@
 """`gliolens survival`: how long the patients of each class live."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
@@ -43,32 +42,25 @@ class Survival:
     left_out: Mapping[str, str]
 
 
-def survival(
-    cohort: Path, out: Path, *, by: str, groups: Mapping[str, Sequence[str]] = MappingProxyType({})
-) -> Survival:
+def survival(cohort: Path, out: Path, *, by: str) -> Survival:
     """Draw and compare the survival of classes; each patient counts once, by the first of his cases.
 
     Args:
         cohort: the cohort table, or a table of patients without scans.
         out: `kaplan-meier.png`, `survival.csv` (the curves) and `survival.json`.
         by: target whose classes are compared.
-        groups: classes put together under a name of their own, such as LGG: 2 and HGG: 3, 4; cases of others are left
-            out. Every class by itself where not given.
 
     Raises:
         CohortError: no patient whose class and survival are known, or WHO grades of two editions.
-        ConfigError: a group names a class that the target has not, or that another group has.
     """
-    name_of = _names(by, groups)
-    rows, left_out = _counted(read_cohort(cohort), by, name_of)
+    rows, left_out = _counted(read_cohort(cohort), by)
     if not rows:
         raise CohortError(f"{cohort}: no case has {by}, os_days and os_event; fill in these columns")
     check_schemes(rows, by)
-    rows = [replace(row, targets={by: name_of[row.targets[by]]}) for row in rows]
     days = np.array([row.os_days for row in rows], float)
     died = np.array([row.os_event for row in rows], bool)
     classes = [row.targets[by] for row in rows]
-    present = [c for c in dict.fromkeys(name_of.values()) if c in classes]
+    present = [c for c in TARGETS[by] if c in classes]
     curves = [kaplan_meier(c, days[mine], died[mine]) for c in present for mine in [np.array(classes) == c]]
     test = log_rank(days, died, classes) if len(present) > 1 and died.any() else None
     known = np.array([row.age is not None and row.sex is not None for row in rows])
@@ -97,29 +89,12 @@ def survival(
     return found
 
 
-def _names(by: str, groups: Mapping[str, Sequence[str]]) -> dict[str, str]:
-    """What each class is called: the name of its group, or its own."""
-    if not groups:
-        return {c: c for c in TARGETS[by]}
-    named = [(c, name) for name, classes in groups.items() for c in classes]
-    for c, _ in named:
-        if c not in TARGETS[by]:
-            raise ConfigError(f"{by} has no class {c!r}; there are {', '.join(TARGETS[by])}")
-        if [other for other, _ in named].count(c) > 1:
-            raise ConfigError(f"the class {c} stands in two groups; expected one")
-    return dict(named)
-
-
-def _counted(
-    rows: Sequence[CaseRow], by: str, name_of: Mapping[str, str]
-) -> tuple[list[CaseRow], dict[str, str]]:
+def _counted(rows: Sequence[CaseRow], by: str) -> tuple[list[CaseRow], dict[str, str]]:
     who, seen, kept = patients(rows), set[str](), []
     left_out: dict[str, str] = {}
     for row in rows:
         lacks = [name for name, there in (
-            (f"{by} unknown", by in row.targets),
-            (f"{by} in no group", row.targets.get(by) in {None, *name_of}),
-            ("os_days unknown", row.os_days is not None),
+            (f"{by} unknown", by in row.targets), ("os_days unknown", row.os_days is not None),
             ("os_event unknown", row.os_event is not None),
         ) if not there]  # fmt: skip
         if lacks:

@@ -11,7 +11,7 @@ import pandas as pd
 
 from gliolens.case import CaseRow
 from gliolens.cohorts.splits import patients
-from gliolens.errors import CaseError, CohortError
+from gliolens.errors import CaseError, CohortError, ExcludedError
 from gliolens.labels import SERIES, TARGETS
 from gliolens.loader import Cases, select
 from gliolens.method import find_method
@@ -76,6 +76,8 @@ def usable_cases(
     for i, row in enumerate(cases.rows):
         try:
             seen[row.case] = _read(cases.only([row.case]), entrants, cache)
+        except ExcludedError as error:
+            left_out[row.case] = f"excluded: not {error.expected}"
         except CaseError as error:
             failures[row.case] = str(error)
         if tick:

@@ -10,10 +10,14 @@ from scipy import ndimage
 from torchvision.models import resnet18
 
 from gliolens.case import Case, Grid
-from gliolens.cohorts.phantom.cohort import simulate_case
+from gliolens.cohorts.phantom.cohort import simulate_case, write_phantom
 from gliolens.cohorts.phantom.traits import PhantomConfig, draw_cohort
 from gliolens.errors import CaseError, ConfigError, ModelError
-from gliolens.methods.shape_resnet import Config, Model, augmented, identity, load, prepare
+from gliolens.io.tables import read_cohort
+from gliolens.labels import SERIES
+from gliolens.loader import Cases
+from gliolens.method import Run
+from gliolens.methods.shape_resnet import IMAGE, Config, Model, augmented, fit, identity, load, prepare
 from gliolens.nn.resnet import ShapeResNet
 from gliolens.radiomics.shape import FEATURES
 from gliolens.slices import mean_over_slices
@@ -215,7 +219,7 @@ def test_every_network_of_the_paper_is_a_setting(case, settings, tmp_path):
     at = np.linalg.inv(case.grid.affine) @ whole.affine
     assert whole.voxels.max() == 1
     assert np.isfinite(at).all()
-    shown = [f for f in model.predict(case).evidence if f != "slices (ResNet)"]
+    shown = [f for f in model.predict(case).evidence if f != IMAGE]
     assert len(shown) == (0 if config.join == "none" else 14)
 
 
@@ -236,19 +240,40 @@ def test_the_map_of_what_falls_lies_within_the_tumour(case):
     assert 0 <= maps["grade-occlusion"].voxels.min() <= maps["grade-occlusion"].voxels.max() <= 1
 
 
-def test_training_starts_from_the_weights_of_a_file_with_a_channel_for_each_series(case, tmp_path):
+def test_training_starts_from_the_weights_of_a_file(tmp_path):
+    """Trained so slowly that nothing moves, it still holds them, the first layer widened to the series."""
     torch.manual_seed(3)
-    pretrained = resnet18(weights=None)
-    torch.save(pretrained.state_dict(), tmp_path / "weights.pth")
-    config = replace(Config().scaled("demo"), weights=str(tmp_path / "weights.pth"))
-    assert identity(config) != identity(Config().scaled("demo"))
-    torch.manual_seed(3)
-    other = resnet18(weights=None)
-    torch.nn.init.zeros_(other.conv1.weight)
-    torch.save(other.state_dict(), tmp_path / "other.pth")
-    assert identity(replace(config, weights=str(tmp_path / "other.pth"))) != identity(config)
-    with pytest.raises(ConfigError, match="leave weights out"):
+    pretrained = resnet18(weights=None).state_dict()
+    torch.save(pretrained, tmp_path / "weights.pth")
+    table = write_phantom(tmp_path / "p", 6, seed=3, config=PhantomConfig(spacing_mm=6.0))
+    cases = Cases(read_cohort(table), SERIES)
+    config = replace(
+        Config().scaled("demo"), weights=str(tmp_path / "weights.pth"), rate=1e-12, decay=0.0, epochs=1, slices=1,
+        choose_epochs=False,
+    )  # fmt: skip
+    model = fit(cases, config, Run("grade", ("LGG", "HGG"), tmp_path / "run", tmp_path / "cache"))
+    held = model.net.backbone.state_dict()
+    for name in ("layer1.0.conv1.weight", "layer4.1.conv2.weight"):
+        assert torch.allclose(held[name], pretrained[name], atol=1e-6)
+    first = held["conv1.weight"]
+    assert torch.allclose(first.sum(1), pretrained["conv1.weight"].sum(1), atol=1e-4)
+    assert torch.allclose(first[:, 0], first[:, 3], atol=1e-6)
+    other = replace(config, weights=None)
+    assert identity(config) != identity(other)
+    with pytest.raises(ConfigError, match="no weights where dims is 3"):
         replace(config, dims=3)
+
+
+def test_a_volume_is_augmented_alike_in_all_planes_and_channels():
+    torch.manual_seed(0)
+    plane = torch.rand(2, 1, 1, 36, 36)
+    volume = plane.expand(-1, 3, 5, -1, -1).clone()
+    seen = augmented(volume, torch.tensor([True, False]), replace(Config(), magnify_rare=True))
+    assert seen.shape == volume.shape
+    assert torch.allclose(seen, seen[:, :1, :1].expand_as(seen), atol=1e-6)
+    assert not torch.allclose(seen, volume, atol=1e-2)
+    order = torch.arange(15.0).reshape(1, 3, 5, 1, 1).expand(2, 3, 5, 36, 36).contiguous()
+    assert torch.allclose(augmented(order, torch.tensor([True, False]), STILL), order, atol=1e-4)
 
 
 def test_an_unweighted_answer_is_left_as_it_is(case):

@@ -17,6 +17,7 @@ from gliolens.cohorts.phantom.traits import PhantomConfig
 from gliolens.errors import ConfigError
 from gliolens.io.nifti import read_volume
 from gliolens.io.tables import read_cohort, write_cohort
+from gliolens.methods import shape_resnet
 from gliolens.methods.shape_resnet import Config
 from gliolens.papers.zeng2024.cost import step_mb
 from gliolens.papers.zeng2024.figures import _band
@@ -62,8 +63,10 @@ def test_a_cohort_of_three_series_is_not_given_the_numbers_of_four():
     assert three[MAIN] is None
     assert three["2-D + shape, no flip"] is None
     assert "2-D, T2" not in three
-    one = [n.name for n in networks(replace(PAPER, series=("flair",)))]
-    assert one.count(MAIN) == 1
+    one = {n.name: n.published for n in networks(replace(PAPER, series=("flair",)))}
+    assert one[MAIN] == 0.9227
+    assert len(one) == 3 + 5 + 3
+    assert {n.published for n in networks(PAPER, "idh")} == {None}
 
 
 def test_a_step_in_three_dimensions_needs_many_times_the_memory():
@@ -125,7 +128,30 @@ def cohort(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def done(cohort, tmp_path_factory):
-    return reproduce(cohort, tmp_path_factory.mktemp("out"), scale="demo", settings=QUICK)
+    """Stopped while its third network was trained, and gone on with."""
+    out, fit, calls = tmp_path_factory.mktemp("out"), shape_resnet.fit, iter(range(100))
+
+    def stop(*given):
+        if next(calls) == 2:
+            raise KeyboardInterrupt
+        return fit(*given)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shape_resnet, "fit", stop)
+        with pytest.raises(KeyboardInterrupt):
+            reproduce(cohort, out, scale="demo", settings=QUICK)
+    first = {file: file.stat().st_mtime_ns for file in out.glob("networks/*/answers.csv")}
+    assert len(first) == 2
+    done = reproduce(cohort, out, scale="demo", settings=QUICK)
+    assert all(file.stat().st_mtime_ns == when for file, when in first.items())
+    return done
+
+
+def test_nobody_stands_on_both_sides(done):
+    (fold,) = json.loads((done.folder / "splits.json").read_text())["folds"]
+    assert not set(fold["train"]) & set(fold["test"])
+    for file in done.folder.glob("networks/*/answers.csv"):
+        assert set(pd.read_csv(file)["case"]) == set(fold["test"])
 
 
 def test_every_table_and_figure_is_there(done):
@@ -141,13 +167,14 @@ def test_every_table_and_figure_is_there(done):
     for row in told["1B"]:
         assert row["AUC"]["low"] <= row["AUC"]["value"] <= row["AUC"]["high"]
         assert {"PPV", "NPV", "SEN", "SPE", "Acc", "APCA"} <= set(row)
-    (share,) = told["share"]
-    assert 0 < share["least"] <= share["most"] < 1
+    fixed, gated = told["share"]
+    assert fixed["least"] == fixed["most"] == 0.5
+    assert 0 < gated["least"] <= gated["most"] < 1
+    assert 0 < gated["shape's share of the logit"]["value"] < 1
     for row in told["maps"]:
         assert 0 <= row["heat in the tumour"]["value"] <= 1
-        assert -1 <= row["likeness to the map of shuffled weights"]["value"] <= 1
-    whole = next(row for row in told["maps"] if row["network sees"] == "whole brain")
-    assert whole["tumour, of what is seen"]["value"] < 0.5
+        assert -1 <= row["likeness to maps of shuffled weights"]["value"] <= 1
+    assert all(0 < row["tumour, of the frame"]["value"] < 0.5 for row in told["maps"])
     page = (done.folder / "report.html").read_text()
     for heading in (*TABLES.values(), "Figure 3", "Figure 4", "Figure 5", "Figure 6", "Controls", "0.6451"):
         assert heading in page
@@ -164,12 +191,11 @@ def test_heatmaps_lie_on_the_scans_grid(done, cohort):
     assert 0 < heat.voxels.max() <= 1.0001
 
 
-def test_a_stopped_reproduction_goes_on_and_another_is_refused(done, cohort, capsys):
-    before = (done.folder / "results.json").read_text()
-    again = reproduce(cohort, done.folder, scale="demo", settings=QUICK)
-    assert "epochs" not in capsys.readouterr().err
-    now, was = json.loads((again.folder / "results.json").read_text()), json.loads(before)
-    assert now == was
+def test_a_second_run_trains_nothing_and_another_seed_is_refused(done, cohort, monkeypatch):
+    was = json.loads((done.folder / "results.json").read_text())
+    monkeypatch.setattr(shape_resnet, "fit", None)
+    reproduce(cohort, done.folder, scale="demo", settings=QUICK)
+    assert json.loads((done.folder / "results.json").read_text()) == was
     with pytest.raises(ConfigError, match="seed"):
         reproduce(cohort, done.folder, scale="demo", seed=1, settings=QUICK)
 
@@ -177,10 +203,11 @@ def test_a_stopped_reproduction_goes_on_and_another_is_refused(done, cohort, cap
 def test_settings_that_are_varied_and_three_classes_are_refused(cohort, tmp_path):
     with pytest.raises(ConfigError, match="join"):
         reproduce(cohort, tmp_path, settings={"join": "gated"})
-    rows = read_cohort(cohort)
+    with pytest.raises(ConfigError, match="--hgg 3 4"):
+        reproduce(cohort, tmp_path, target="who_grade", scale="demo", settings=QUICK)
     graded = [
         replace(row, targets={**row.targets, "who_grade": str(2 + i % 3)}, label_scheme="who2021")
-        for i, row in enumerate(rows)
+        for i, row in enumerate(read_cohort(cohort))
     ]
     write_cohort(tmp_path / "cohort.csv", graded)
     with pytest.raises(ConfigError, match="the paper tells two"):

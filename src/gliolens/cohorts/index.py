@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gliolens.case import CaseRow
@@ -70,6 +70,7 @@ def index(
     series_order: Sequence[str] = (),
     mask_scheme: str | None = None,
     label_scheme: str | None = None,
+    hgg: Sequence[str] = (),
     tick: Tick | None = None,
 ) -> Index:
     """Write a cohort table.
@@ -80,14 +81,20 @@ def index(
         labels: clinical table.
         layout, pattern, series_order, mask_scheme: see `layouts.read_layout`.
         label_scheme: which of several grade columns to take.
+        hgg: WHO grades that count as HGG, the others as LGG: `grade` is then filled where only `who_grade` is
+            known. Sources differ on grade 3, so nothing is filled where this is not given.
         tick: progress.
 
     Raises:
-        ConfigError: neither scans nor a clinical table, or the table to write is there already.
+        ConfigError: a WHO grade that is none, neither scans nor a clinical table, or the table is there already.
         CohortError: a layout or table that cannot be read.
         CaseError: two files for one series.
     """
     refuse_to_replace(out)
+    if wrong := sorted(set(hgg) - set(TARGETS["who_grade"])):
+        raise ConfigError(
+            f"WHO grade {', '.join(wrong)} is none; there are {', '.join(TARGETS['who_grade'])}"
+        )
     clinical = None if labels is None else read_clinical(labels, label_scheme=label_scheme)
     if source is None:
         if clinical is None:
@@ -108,5 +115,16 @@ def index(
         if clinical is not None:
             rows, told = join(rows, clinical)
             notes = (*notes, *clinical.notes, *told)
+    if hgg:
+        rows = tuple(_graded(row, hgg) for row in rows)
+        lower = [g for g in TARGETS["who_grade"] if g not in hgg]
+        notes = (*notes, f"grade filled as asked: LGG is WHO grade {', '.join(lower)}, HGG {', '.join(hgg)}")
     write_cohort(out, rows)
     return Index(out, rows, name, tuple(notes), clinical.unread if clinical else ())
+
+
+def _graded(row: CaseRow, hgg: Sequence[str]) -> CaseRow:
+    if "grade" in row.targets or "who_grade" not in row.targets:
+        return row
+    grade = "HGG" if row.targets["who_grade"] in hgg else "LGG"
+    return replace(row, targets={**row.targets, "grade": grade})

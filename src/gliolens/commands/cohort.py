@@ -20,6 +20,7 @@ def index(
     series_order: tuple[str, ...] = (),
     mask_scheme: MaskScheme | None = None,
     label_scheme: Literal["brats_lgg_hgg", "who2016", "who2021"] | None = None,
+    hgg: tuple[Literal["2", "3", "4"], ...] = (),
 ) -> int:
     """Index a folder of scans, join it with a clinical table, and write the cohort table.
 
@@ -32,13 +33,14 @@ def index(
         series_order: series of unnamed channels, in order.
         mask_scheme: what the numbers in the masks mean; told from all masks together where not given.
         label_scheme: which of several grade columns to take.
+        hgg: WHO grades that count as HGG, such as 3 4, the others as LGG, to fill grade where only who_grade is known.
     """
     from gliolens.cohorts.index import index
     from gliolens.progress import Counter
 
     made = index(
         source, out, labels=labels, layout=layout, pattern=pattern, series_order=series_order,
-        mask_scheme=mask_scheme, label_scheme=label_scheme, tick=Counter("reading masks"),
+        mask_scheme=mask_scheme, label_scheme=label_scheme, hgg=hgg, tick=Counter("reading masks"),
     )  # fmt: skip
     print(made.to_text())
     return 0

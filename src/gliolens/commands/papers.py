@@ -68,26 +68,18 @@ def reproduce(
     return SOME_FAILED if done.failures else 0
 
 
-def survival(
-    cohort: Positional[Path], *, by: Target, out: Out, groups: tuple[str, ...] = (), json: bool = False
-) -> int:
+def survival(cohort: Positional[Path], *, by: Target, out: Out, json: bool = False) -> int:
     """Draw and compare how long the patients of each class live; who is alive when last seen is censored there.
 
     Args:
         cohort: the cohort table with os_days and os_event.
         by: whose classes are compared.
         out: where to write.
-        groups: classes put together, as NAME=CLASS,CLASS: LGG=2 HGG=3,4.
         json: print JSON.
     """
     from gliolens.survival import survival
 
-    parted = [group.partition("=") for group in groups]
-    if wrong := [name for name, equals, classes in parted if not (name and equals and classes)]:
-        raise ConfigError(f"--groups {', '.join(wrong)}: expected NAME=CLASS,CLASS, such as HGG=3,4")
-    if len({name for name, _, _ in parted}) < len(parted):
-        raise ConfigError("--groups: a name is given twice; put its classes together, as HGG=3,4")
-    found = survival(cohort, out, by=by, groups={name: classes.split(",") for name, _, classes in parted})
+    found = survival(cohort, out, by=by)
     if json:
         print((out / "survival.json").read_text(encoding="utf-8"))
         return 0

@@ -12,11 +12,10 @@ tumour; a linear layer gives the classes, and the patient's score is the mean ov
          of volumes, areas and lengths, epochs chosen on an inner fold, a few random slices a patient and epoch.
 The paper's other networks are settings: `series` (one alone), `join=none` (2-D alone), `dims=3` (its 3-D comparator),
 `sees=brain`; and `join=gated` lets the network find how much the shape should weigh.
-Every difference and guess is listed in docs/methods/shape-resnet.md.
+Needs a tumour mask. Every difference and guess is listed in docs/methods/shape-resnet.md, times and scores beside the
+controls in docs/results.md.
 
     gliolens train shape-resnet cohort.csv --target idh --preset sound -o RUN
-
-Needs a tumour mask. See docs/results.md for time and scores beside the controls.
 """
 
 from collections.abc import Mapping, Sequence
@@ -57,10 +56,9 @@ VERSION = 2
 """Raised whenever the same weights would answer otherwise."""
 
 _SKEWED = tuple(i for i, f in enumerate(FEATURES) if f not in ("Sphericity", "Elongation", "Flatness"))
-OCCLUDED_MM = 20.0
-"""Edge of the squares that are blanked to see what falls."""
-_MAGNIFIED, _MOVED = 448 / 240, (224 - 160) / 160
-"""The paper's rule for the rarer class: from 240 pixels to 448, and a random crop of 160 out of the middle 224."""
+IMAGE = "slices (ResNet)"  # what evidence calls the image's part
+OCCLUDED_MM, OCCLUDED = 20.0, 8
+"""Edge of the squares that are blanked to see what falls, and in how many slices at most."""
 
 
 @dataclass(frozen=True)
@@ -130,10 +128,10 @@ class Config:
         for name, low in least.items():
             if getattr(self, name) < low:
                 raise ConfigError(f"{name} is {getattr(self, name)}; expected {low} or more")
-        if not self.series or min(self.pixel_mm, self.rate) <= 0:
-            raise ConfigError("a slice needs at least one series, and pixel_mm and rate above 0")
-        if self.weights is not None and self.dims == 3:
-            raise ConfigError("weights of pictures are for slices; leave weights out where dims is 3")
+        if not self.series or min(self.pixel_mm, self.rate) <= 0 or (self.weights and self.dims == 3):
+            raise ConfigError(
+                "expected one series or more, pixel_mm and rate above 0, and no weights where dims is 3"
+            )
 
     @classmethod
     def preset(cls, name: str) -> Self:
@@ -233,7 +231,8 @@ def augmented(image: Tensor, rare: Tensor, config: Config) -> Tensor:
     """Slices as an epoch shows them; those that are `rare` (b,) are magnified and cut off centre under `paper`."""
     rarely = rare.float() * config.magnify_rare
     amounts = Amounts(config.flip, config.shift, config.rotate, config.noise, config.zoom)
-    return augment(image, amounts, 1 + rarely * (_MAGNIFIED - 1), rarely * _MOVED)
+    # 240 pixels become 448, and 160 of the middle 224 are drawn
+    return augment(image, amounts, 1 + rarely * (448 / 240 - 1), rarely * (224 - 160) / 160)
 
 
 def identity(config: Config) -> str:
@@ -329,18 +328,18 @@ class Model:
         made = prepare(case, self.config)
         answer = self.answer(CaseRow(case.id, case.patient), made)
         return replace(
-            answer, evidence=self._evidence(made, self.classes.index(answer.decisions[self.target]))
+            answer, evidence=self.evidence(made, self.classes.index(answer.decisions[self.target]))
         )
 
     @torch.no_grad()
-    def _evidence(self, ready: Arrays, decided: int) -> dict[str, float]:
+    def evidence(self, ready: Arrays, decided: int) -> dict[str, float]:
         """What image and each shape feature add to the logit of the decision over the mean of the others."""
         net, (images, z) = self.net.eval(), self._inputs(ready)
         features = torch.cat([net.features(x, z.expand(len(x), -1)) for x in images.split(32)]).mean(dim=0)
         weights = net.head.weight.numpy().astype(np.float64)
         others = np.delete(weights, decided, axis=0).mean(axis=0)
         parts = (weights[decided] - others) * features.numpy()
-        named = {"slices (ResNet)": float(parts[: net.neck].sum())}
+        named = {IMAGE: float(parts[: net.neck].sum())}
         named |= dict(
             zip(FEATURES, parts[net.neck :].tolist(), strict=False)
         )  # none where the image stands alone
@@ -350,16 +349,17 @@ class Model:
         """What of the slices the decision rests on, by two ways, 0 to 1 (most) where the network sees something.
 
         Named as the target, Grad-CAM. Ending in `-occlusion`, by how much the decision's probability falls where a
-        square of `OCCLUDED_MM` is blanked; slices only.
+        square of `OCCLUDED_MM` is blanked, in `OCCLUDED` slices at most; not in three dimensions.
         """
         ready = prepare(case, self.config)
         decided = int(self.probabilities(ready).argmax())
         seen = (ready["slices"] != 0).any(axis=1)
         maps = {self.target: self.heat(ready, decided)}
         if self.config.dims == 2:
-            images, z = self._inputs(ready)
-            edge = max(2, round(OCCLUDED_MM / self.config.pixel_mm))
-            falls = occlusion(OneInput(self.net, z), images, seen, decided, edge)
+            (images, z), edge = self._inputs(ready), max(2, round(OCCLUDED_MM / self.config.pixel_mm))
+            asked = np.unique(np.linspace(0, len(images) - 1, OCCLUDED).round().astype(int))
+            falls = np.zeros(seen.shape)
+            falls[asked] = occlusion(OneInput(self.net, z), images[asked], seen[asked], decided, edge)
             maps[f"{self.target}-occlusion"] = np.maximum(falls, 0.0)
         return {name: stacked(share_of_most(heat, seen), ready["affines"]) for name, heat in maps.items()}
 

@@ -89,7 +89,7 @@ def heat_figure(pictures: Sequence[Mapping[str, Any]]) -> bytes:
     figure = Figure(figsize=(2.9 * (1 + len(kinds)), 3.0 * len(pictures)), layout="constrained")
     axes = figure.subplots(len(pictures), 1 + len(kinds), squeeze=False)
     for line, one in zip(axes, pictures, strict=True):
-        line[0].set_ylabel(f"{one['class']}: {one['network']}", fontsize=9)
+        line[0].set_ylabel(one["label"], fontsize=9)
         for ax, kind in zip(line, ["slice", *kinds], strict=True):
             ax.imshow(one["image"].T, cmap="gray", origin="lower")
             if kind in one["maps"]:

@@ -30,31 +30,36 @@ def measured(trials: Mapping[str, Trial], test: Cases, run: Run) -> list[dict[st
         made = shape_resnet.ready(chosen, trial.network.config, run.cache)
         found = [_of_patient(model, arrays, run.seed) for arrays in made]
         patients = [row.patient for row in chosen.rows]
-        means = {key: _mean([f[key] for f in found], patients, run.seed) for key in found[0]}
+        means = {key: mean_over([f[key] for f in found], patients, run.seed) for key in found[0]}
         rows.append({"network sees": name, "patients": len(chosen), **means})
     return rows
 
 
 def _of_patient(model: shape_resnet.Model, ready: Arrays, seed: int) -> dict[str, float]:
-    """Grad-CAM's heat in the tumour, the tumour's share of what is seen, and likeness to maps of what knows nothing."""
+    """Grad-CAM's heat in the tumour, the tumour's share of the frame, and likeness to maps of what knows nothing."""
     images = np.asarray(ready["slices"])
     seen, tumour = (images != 0).any(axis=1), np.asarray(ready["tumour"])
     decided = int(model.probabilities(ready).argmax())
     heat = model.heat(ready, decided)
     other = [replace(model, net=shuffled(model.net, seed + i)).heat(ready, decided) for i in range(SHUFFLES)]
     alike = [likeness(heat, o, seen) for o in other]
+    flat = np.isnan(alike)  # a map without any difference is like nothing
     return {
         "heat in the tumour": share_inside(heat, tumour),
-        "tumour, of what is seen": float((tumour & seen).sum() / seen.sum()),
-        "likeness to the map of shuffled weights": float(np.mean([0.0 if np.isnan(a) else a for a in alike])),
+        "tumour, of the frame": float(tumour.mean()),
+        "likeness to maps of shuffled weights": np.nan
+        if np.ptp(heat[seen]) == 0
+        else float(np.where(flat, 0, alike).mean()),
+        "shuffled maps that are flat": float(flat.mean()),
     }
 
 
-def _mean(values: Sequence[float], patients: Sequence[str], seed: int) -> Interval:
+def mean_over(values: Sequence[float], patients: Sequence[str], seed: int) -> Interval:
+    """Mean of values (n,), with its interval over patients; those that are NaN do not count."""
     known = np.array([v for v in values if not np.isnan(v)])
     who = [p for p, v in zip(patients, values, strict=True) if not np.isnan(v)]
     if not len(known):
-        return Interval(np.nan, np.nan, np.nan, "no map has any heat")
+        return Interval(np.nan, np.nan, np.nan, "none is known")
     return bootstrap(lambda rows: float(known[rows].mean()), who, np.zeros(len(known), int), seed=seed)
 
 
@@ -69,8 +74,8 @@ def shown(trials: Mapping[str, Trial], test: Cases, run: Run, out: Path) -> list
     """Maps of the first test patient of each class, written as NIfTI on the scan's grid too.
 
     Returns:
-        For each class and network: `class`, `network`, `image` (P, P) of the last series, `tumour` (P, P), and `maps`
-        (P, P) by name, all of the slice with most tumour.
+        For each class and network: `label`, `image` (P, P) of the last series, `tumour` (P, P), and `maps` (P, P) by
+        name, all of the slice with most tumour.
     """
     first = {c: case for case, c in reversed(list(_in_turn(test, run)))}
     pictures = []
@@ -90,8 +95,8 @@ def shown(trials: Mapping[str, Trial], test: Cases, run: Run, out: Path) -> list
                 )
                 height = np.round(np.linalg.inv(volume.affine) @ ready["affines"][slice_] @ [0, 0, 0, 1])[2]
                 maps[kind] = volume.voxels[:, :, int(height)]
-            image = ready["slices"][slice_, -1].astype(np.float32)
-            pictures.append(
-                {"class": c, "network": name, "image": image, "tumour": ready["tumour"][slice_], "maps": maps}
-            )
+            told = run.classes[int(model.probabilities(ready).argmax())]
+            image, tumour = ready["slices"][slice_, -1].astype(np.float32), ready["tumour"][slice_]
+            label = f"{c}: {name}\n{case_id}, told {told}"
+            pictures.append({"label": label, "image": image, "tumour": tumour, "maps": maps})
     return pictures

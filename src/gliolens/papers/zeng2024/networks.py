@@ -70,34 +70,29 @@ class Network:
         return self.name.lower().replace(" + ", "-").replace(", ", "-").replace(" ", "-")
 
 
-def networks(base: Config) -> list[Network]:
+def networks(base: Config, target: str = "grade") -> list[Network]:
     """Every row of every table.
 
     Args:
         base: the `paper` preset with the cohort's series, two-dimensional and with shape.
+        target: what is told; the paper tells the grade, and nothing is published of another.
     """
     settings = {
         "1A": ("2-D", replace(base, join="none")),
         "1B": ("2-D + shape", base),
-        "2": ("3-D", replace(base, join="none", dims=3, batch=4)),
+        "2": ("3-D", replace(base, join="none", dims=3, batch=4, weights=None)),
     }
     rows = [
-        Network(
-            f"{kind}, {name}", table, replace(config, series=series), _published(table, name, base, series)
-        )
+        Network(f"{kind}, {name}", table, replace(config, series=series), _published(table, name, series))
         for table, (kind, config) in settings.items()
         for name, series in _series(base)
     ]
     rows += [
-        Network(f"2-D + shape, {name}", "3", replace(base, **changes), _published("3", name, base))
+        Network(f"2-D + shape, {name}", "3", replace(base, **changes), _published("3", name, base.series))
         for name, changes in _WITHOUT.items()
     ]
-    ours: dict[str, dict[str, Any]] = {
-        GATED: {"join": "gated"},
-        BRAIN: {"sees": "brain"},
-        _FAIR: {"magnify_rare": False, "zoom": 0.2},
-    }
-    return [*rows, *(Network(name, "ours", replace(base, **changes), None) for name, changes in ours.items())]
+    rows += [Network(name, "ours", replace(base, **changes), None) for name, changes in _OURS.items()]
+    return rows if target == "grade" else [replace(row, published=None) for row in rows]
 
 
 def rows_of(table: str, every: Sequence[Network]) -> list[Network]:
@@ -112,9 +107,9 @@ def _series(base: Config) -> Iterator[tuple[str, tuple[str, ...]]]:
     yield ALL, base.series
 
 
-def _published(table: str, name: str, base: Config, series: tuple[str, ...] = ()) -> float | None:
+def _published(table: str, name: str, series: tuple[str, ...]) -> float | None:
     """Of a row, where the paper's had the same series."""
-    complete = len(base.series) == len(_AUC["1A"]) - 1
-    if table == "3" or name == ALL:
-        return _AUC[table][name] if complete else None
-    return _AUC[table][series[0]]
+    if table != "3" and len(series) == 1:
+        return _AUC[table][series[0]]
+    complete = len(series) == len(_AUC["1A"]) - 1
+    return _AUC[table][name] if complete else None

@@ -17,29 +17,29 @@ import pandas as pd
 import torch
 
 from gliolens.about import software
-from gliolens.cohorts.phantom.ceiling import read_truth
+from gliolens.cohorts.phantom.ceiling import Truth, read_truth
 from gliolens.cohorts.splits import holdout, write_split
 from gliolens.errors import CohortError, ConfigError
 from gliolens.io.store import file_hash, read_json, whole_file, write_json
 from gliolens.io.tables import read_cohort
 from gliolens.loader import Cases, fingerprint
 from gliolens.method import Run, changed
-from gliolens.methods.shape_resnet import VERSION, Config, ready
+from gliolens.methods.shape_resnet import IMAGE, VERSION, Config, ready
 from gliolens.papers.kept import check_folder
 from gliolens.papers.zeng2024.cost import costs
-from gliolens.papers.zeng2024.maps import measured, shown
+from gliolens.papers.zeng2024.maps import mean_over, measured, shown
 from gliolens.papers.zeng2024.networks import BRAIN, GATED, MAIN, TABLES, VOLUME, networks, rows_of
 from gliolens.papers.zeng2024.page import write_page
 from gliolens.papers.zeng2024.trials import METHOD, Trial, try_network
 from gliolens.progress import Counter, say
 from gliolens.protocol import Entrant, compete, controls, score_beside_ceilings
-from gliolens.stats.intervals import Interval, bootstrap
+from gliolens.stats.intervals import Interval, delong_difference
 from gliolens.survival import survival
 from gliolens.usable import common_series, usable_cases
 
 TEST_SHARE: Final = 0.3
 SET_HERE: Final = frozenset(
-    {"series", "sees", "dims", "join", "weights", "shift", "rotate", "flip", "noise", "balance", "magnify_rare",
+    {"series", "sees", "dims", "join", "shift", "rotate", "flip", "noise", "balance", "magnify_rare",
      "choose_epochs"}
 )  # fmt: skip
 """Settings that the tables vary, or that hold for all of them."""
@@ -87,23 +87,25 @@ def reproduce(
     config = replace(asked, series=common_series(rows, target))
     told = {"cohort": file_hash(cohort), "target": target, "seed": seed, "settings": asdict(config)}
     check_folder(out, told)
-    every = networks(config)
+    every, classes = networks(config, target), {row.targets[target] for row in rows if target in row.targets}
+    if len(classes) != 2:
+        raise ConfigError(
+            f"{target}: found the classes {', '.join(sorted(classes)) or 'none'}; the paper tells two. Of WHO grades, "
+            "gliolens cohort index --hgg 3 4 makes LGG and HGG"
+        )
     found = usable_cases(
         rows, target=target, series=config.series, cache=out / "cache", tick=Counter("reading cases"),
         entrants=[*(Entrant(n.name, METHOD, n.config) for n in every), *controls()],
     )  # fmt: skip
-    if len(found.classes) != 2:
-        raise ConfigError(
-            f"{target}: found the classes {', '.join(found.classes)}; the paper tells two: leave the others out"
-        )
     used = {row.case: fingerprint(row) for row in found.cases.rows}
     check_folder(out, {"cases": used, "version": VERSION})
     run = Run(target, found.classes, out, out / "cache", seed)
     division = holdout(found.cases.rows, target, test=TEST_SHARE, seed=seed)
     write_split(out / "splits.json", division)
     train, test = (found.cases.only(side) for side in (division.folds[0].train, division.folds[0].test))
+    truth = read_truth(cohort, found.cases.rows, target)
     trials = {n.name: try_network(n, train, test, run) for n in every}
-    results = _results(cohort, (train, test), trials, run)
+    results = _results((train, test), trials, truth, run)
     pictures = shown(_seeing(trials), test, run, out)
     _survive(cohort, run)
     excluded = {"left out": found.left_out, "refused": found.failures}
@@ -114,14 +116,15 @@ def reproduce(
 
 
 def _results(
-    cohort: Path, sides: tuple[Cases, Cases], trials: Mapping[str, Trial], run: Run
+    sides: tuple[Cases, Cases], trials: Mapping[str, Trial], truth: Truth | None, run: Run
 ) -> dict[str, list[dict[str, Any]]]:
     (train, test), every = sides, [trial.network for trial in trials.values()]
     results: dict[str, list[dict[str, Any]]] = {
         table: [trials[n.name].scores(run.seed) for n in rows_of(table, every)] for table in TABLES
     }
-    results["controls"] = _controls(cohort, train, test, run, trials[MAIN])
-    results["share"] = [_share(trials[GATED], test, run)]
+    results["controls"] = _controls(train, test, trials[MAIN], truth, run)
+    results["share"] = [_share(trials[name], test, run) for name in (MAIN, GATED)]
+    results["gate"] = [_gain(trials[GATED], trials[MAIN])]
     say("measuring heatmaps")
     results["maps"] = measured(_seeing(trials), test, run)
     results["cost"] = _costs(trials, train, run)
@@ -134,13 +137,12 @@ def _seeing(trials: Mapping[str, Trial]) -> dict[str, Trial]:
     return {"tumour only": trials[MAIN], "whole brain": trials[BRAIN]}
 
 
-def _controls(cohort: Path, train: Cases, test: Cases, run: Run, main: Trial) -> list[dict[str, Any]]:
+def _controls(train: Cases, test: Cases, main: Trial, truth: Truth | None, run: Run) -> list[dict[str, Any]]:
     """Every control on the same patients and, of a simulated cohort, what the best of all methods can reach."""
     answers = [main.answers]
     for control in controls():
         mine = replace(run, folder=run.folder / "controls" / control.folder)
         answers.append(compete(control, train, test, mine))
-    truth = read_truth(cohort, [*train.rows, *test.rows], run.target)
     _, table = score_beside_ceilings(
         pd.concat(answers, ignore_index=True), truth, run.target, run.classes, seed=run.seed
     )
@@ -152,19 +154,28 @@ def _controls(cohort: Path, train: Cases, test: Cases, run: Run, main: Trial) ->
 
 
 @torch.no_grad()
-def _share(gated: Trial, test: Cases, run: Run) -> dict[str, Any]:
-    """The gate's mean share of the shape over each test patient's slices, averaged over patients."""
-    model = gated.model()
-    means = []
-    for arrays in ready(test, gated.network.config, run.cache):
+def _share(trial: Trial, test: Cases, run: Run) -> dict[str, Any]:
+    """The gate's mean share of the shape, and the shape's of the logit that decides; averaged over test cases."""
+    model, gates, parts = trial.model(), [], []
+    for arrays in ready(test, trial.network.config, run.cache):
         images = torch.from_numpy(arrays["slices"].astype(np.float32))
         z = torch.from_numpy(model.scaling(arrays["shape"][None])).expand(len(images), -1)
-        means.append(float(model.net.share_of_shape(images, z).mean()))
-    values = np.array(means)
+        gates.append(float(model.net.share_of_shape(images, z).mean()))
+        told = model.evidence(arrays, int(model.probabilities(arrays).argmax()))
+        image = abs(told.pop(IMAGE))
+        parts.append(abs(sum(told.values())) / (image + abs(sum(told.values()))))
     who = [row.patient for row in test.rows]
-    mean = bootstrap(lambda rows: float(values[rows].mean()), who, np.zeros(len(who), int), seed=run.seed)
-    return {"": "share of the shape", "fixed": 0.5, "learned, mean over patients": mean, "least": values.min(),
-            "most": values.max()}  # fmt: skip
+    return {
+        "network": trial.network.name, "gate's share of the shape": mean_over(gates, who, run.seed),
+        "least": min(gates), "most": max(gates), "shape's share of the logit": mean_over(parts, who, run.seed),
+    }  # fmt: skip
+
+
+def _gain(gated: Trial, fixed: Trial) -> dict[str, Any]:
+    """By how much the gate's AUC is above that of the fixed network, on the same cases."""
+    truth, p = gated.positive()
+    found = delong_difference(truth, p, fixed.positive()[1])
+    return {"": "AUC, learned share less fixed", "difference": found.interval, "p": found.p_value}
 
 
 def _costs(trials: Mapping[str, Trial], train: Cases, run: Run) -> list[dict[str, Any]]:

@@ -16,10 +16,10 @@ from gliolens.method import Run
 from gliolens.methods import shape_resnet
 from gliolens.papers.zeng2024.networks import Network
 from gliolens.progress import say
-from gliolens.protocol import Entrant, answer_rows, read_answers
+from gliolens.protocol import Entrant, answer_rows, auc_of, read_answers
 from gliolens.slices import each_slice
 from gliolens.stats.classification import class_scores
-from gliolens.stats.intervals import delong
+from gliolens.stats.intervals import Interval, bootstrap, unknown
 from gliolens.stats.published import Confusion
 
 METHOD: Final = "shape-resnet"
@@ -31,9 +31,9 @@ class Trial:
 
     Attributes:
         network: which.
-        answers: one row a patient; see `protocol.answer_rows`.
-        slice_auc: AUC over single slices instead of patients.
-        epochs: AUC over the test patients after each epoch.
+        answers: one row a case; see `protocol.answer_rows`.
+        slice_auc: AUC over single slices instead of cases.
+        epochs: AUC over the test cases after each epoch.
         folder: of its model.
     """
 
@@ -48,14 +48,14 @@ class Trial:
         return shape_resnet.load(self.folder / "model")
 
     def confusion(self) -> Confusion:
-        """Decisions over the test patients; the second class is positive."""
+        """Decisions over the test cases; the second class is positive."""
         truth, told = (self.answers[column] == self._positive for column in ("truth", "decision"))
         return Confusion(*(int(n) for n in (
             (truth & told).sum(), (truth & ~told).sum(), (~truth & told).sum(), (~truth & ~told).sum(),
         )))  # fmt: skip
 
     def positive(self) -> tuple[np.ndarray, np.ndarray]:
-        """Whether each patient is of the positive class (n,), and its probability (n,)."""
+        """Whether each case is of the positive class (n,), and its probability (n,)."""
         truth = np.array(self.answers["truth"] == self._positive)
         return truth, self.answers[f"p_{self._positive}"].to_numpy(float)
 
@@ -68,14 +68,28 @@ class Trial:
         truth, p = self.positive()
         decided = np.array(self.answers["decision"] == self._positive).astype(int)
         patients = list(self.answers["patient"])
-        found = class_scores(truth.astype(int), np.stack([1 - p, p], axis=1), decided, patients, seed=seed)
-        shares = self.confusion().scores()
+        q, y = np.stack([1 - p, p], axis=1), truth.astype(int)
+        found = class_scores(y, q, decided, patients, seed=seed)
         return {
-            "network": self.network.name, "AUC": delong(truth, p), "published AUC": self.network.published,
+            "network": self.network.name, "AUC": auc_of(y, q, decided, patients, seed),
+            "published AUC": self.network.published,
             "Acc": found["accuracy"], "APCA": found["balanced_accuracy"], "SEN": found["sensitivity"],
-            "SPE": found["specificity"], "PPV": shares.get("ppv"), "NPV": shares.get("npv"),
+            "SPE": found["specificity"], "PPV": _predictive(truth, decided == 1, patients, seed),
+            "NPV": _predictive(~truth, decided == 0, patients, seed),
             "AUC, slices": self.slice_auc, "AUC, best epoch": max(self.epochs),
         }  # fmt: skip
+
+
+def _predictive(is_so: np.ndarray, told: np.ndarray, patients: Sequence[str], seed: int) -> Interval:
+    """Share of those told to be of a class (n,) who are."""
+    if not told.any():
+        return unknown("no case was told to be of this class")
+    return bootstrap(
+        lambda rows: float(is_so[rows][told[rows]].mean()) if told[rows].any() else np.nan,
+        patients,
+        is_so,
+        seed=seed,
+    )
 
 
 def try_network(network: Network, train: Cases, test: Cases, run: Run) -> Trial:
