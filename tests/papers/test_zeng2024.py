@@ -120,7 +120,7 @@ def test_the_band_of_a_curve_narrows_with_patients():
 def cohort(tmp_path_factory):
     """Twelve patients with two series: every table has rows for each alone and for both."""
     folder = tmp_path_factory.mktemp("p")
-    rows = read_cohort(write_phantom(folder, 12, seed=2, config=PhantomConfig(spacing_mm=7.0)))
+    rows = read_cohort(write_phantom(folder, 12, seed=2, config=PhantomConfig(spacing_mm=6.0)))
     two = [replace(row, files={s: row.files[s] for s in ("t1", "flair")}) for row in rows]
     write_cohort(folder / "two.csv", two)
     return folder / "two.csv"

@@ -197,9 +197,8 @@ def ready(cases: Cases, config: Config, cache: Path, tick: Tick | None = None) -
     cases = replace(cases, series=config.series, need_mask=True)
     seen = [VERSION, config.series, config.sees, config.dims, config.pixels, config.pixel_mm, config.min_mm2]
     seen += [config.exclude_small, config.planes if config.dims == 3 else None]
-    return cases.prepared(
-        lambda case: prepare(case, config), f"shape-resnet {content_hash(seen)}", cache, tick
-    )
+    recipe = f"shape-resnet {content_hash(seen)}"
+    return cases.prepared(lambda case: prepare(case, config), recipe, cache, tick)
 
 
 # --- training --------------------------------------------------------------------------------------------------
