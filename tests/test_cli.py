@@ -88,6 +88,7 @@ def test_train_lists_methods_and_a_methods_flags_read_like_the_paper(capsys):
         (["demo", "-n", "3"], "24 patients or more"),
         (["predict", "-o", "out"], "no case"),
         (["bench", "x.csv", "--target", "idh", "--set", "epochs=4"], "METHOD.NAME=VALUE"),
+        (["reproduce", "zeng2024", "x.csv", "-o", "out", "--set", "a.epochs=4"], "NAME=VALUE"),
     ],
 )
 def test_wrong_usage_ends_in_2_and_says_what_there_is(words, said, capsys, tmp_path, monkeypatch):

@@ -10,11 +10,11 @@ from gliolens.explain import (
     gradcam,
     likeness,
     occlusion,
-    share_inside,
     share_of_most,
     shuffled,
     stacked,
 )
+from gliolens.ops.intensity import share_inside
 
 
 class Halves(nn.Module):
@@ -138,12 +138,6 @@ def test_what_falls_is_asked_only_where_something_is_shown():
     corner = np.zeros((2, 32, 32), bool)
     corner[0, 31, 31] = corner[0, 0, 31] = True  # a square must still fit
     assert occlusion(Patch().eval(), image, corner, 1, edge=8).shape == (2, 32, 32)
-
-
-def test_share_inside_counts_heat_and_not_pixels():
-    heat = np.array([[1.0, 3.0], [0.0, 0.0]])
-    assert share_inside(heat, np.array([[False, True], [True, True]])) == 0.75
-    assert np.isnan(share_inside(np.zeros((2, 2)), np.ones((2, 2), bool)))
 
 
 def test_shuffled_weights_hold_the_same_numbers_elsewhere():

@@ -83,12 +83,6 @@ def _span(shown: np.ndarray, edge: int) -> tuple[int, int]:
     return start, min(len(shown), max(last, start + edge))
 
 
-def share_inside(heat: np.ndarray, where: np.ndarray) -> float:
-    """Share of a map's heat, 0 or more everywhere, that lies within `where`; NaN of a map without any."""
-    total = float(heat.sum())
-    return float(heat[where].sum()) / total if total > 0 else float("nan")
-
-
 def shuffled(net: Net, seed: int) -> Net:
     """A copy of a network with the numbers of each weight in another order: it has learnt nothing.
 

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gliolens.io.nifti import read_mask, read_volume
-from gliolens.ops.intensity import foreground, rescale, zscore
+from gliolens.ops.intensity import foreground, rescale, share_inside, zscore
 
 few = settings(max_examples=40, deadline=None, database=None)
 
@@ -83,3 +83,9 @@ def test_what_has_no_contrast_cannot_be_normalised(normalise, value):
         normalise(image, np.ones(image.shape, bool))
     with pytest.raises(ValueError, match=r"no contrast|empty"):
         normalise(image, np.zeros(image.shape, bool))
+
+
+def test_share_inside_counts_heat_and_not_pixels():
+    heat = np.array([[1.0, 3.0], [0.0, 0.0]])
+    assert share_inside(heat, np.array([[False, True], [True, True]])) == 0.75
+    assert np.isnan(share_inside(np.zeros((2, 2)), np.ones((2, 2), bool)))

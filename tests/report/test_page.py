@@ -24,6 +24,7 @@ from gliolens.report import figures
 from gliolens.report.case_page import Answer, Measured, Score, verdict, write_case_report
 from gliolens.report.figures import COLOURS, Cut, display, pixel_mm
 from gliolens.report.page import write_bench_report
+from gliolens.report.pictures import heat_in_tumour
 from gliolens.report.words import in_ml, in_percent
 from gliolens.stats.intervals import Interval, unknown
 
@@ -294,6 +295,20 @@ def test_heatmaps_that_show_nothing_or_are_too_many_are_named(write):
     broken = Volume(np.full(case.grid.shape, np.nan, np.float32), case.grid.affine)
     with pytest.raises(ConfigError, match="finite"):
         write(case, answers=[answer(predict(case, heatmaps={"broken": broken}))])
+
+
+def test_the_share_of_the_heat_in_the_tumour_is_told(write):
+    case = make_case()
+    whole = case.region("whole")
+    heat = np.where(whole, 3.0, 0.0).astype(np.float32)
+    heat[~whole] -= 1.0  # what speaks against the answer is no heat
+    heat[np.unravel_index(np.flatnonzero(~whole)[0], whole.shape)] = whole.sum()
+    volume = Volume(heat, case.grid.affine)
+    assert heat_in_tumour(case, volume) == pytest.approx(0.75)
+    page = write(case, answers=[answer(predict(case, heatmaps={"Grad-CAM": volume}))])
+    assert "75 % of the heat lies in the tumour" in page.text
+    assert heat_in_tumour(dataclasses.replace(case, tumour=None), volume) is None
+    assert heat_in_tumour(case, Volume(np.zeros_like(heat), case.grid.affine)) is None
 
 
 # --- words ------------------------------------------------------------------------

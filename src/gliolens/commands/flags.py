@@ -1,11 +1,13 @@
 """What the verbs share: types of flags, exit codes, JSON on stdout."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 from tyro.conf import arg
+
+from gliolens.errors import ConfigError
 
 SOME_FAILED: Final = 3
 INPUT_REFUSED: Final = 4
@@ -18,6 +20,27 @@ MaskScheme = Literal[
 Preset = Literal["sound", "paper"]
 Scale = Literal["paper", "demo"]
 Out = Annotated[Path, arg(aliases=["-o"])]
+
+
+def settings_of(given: Sequence[str], pattern: str) -> Iterator[tuple[str, Any]]:
+    """Names and values of settings, given as `NAME=VALUE`; a value is read as JSON where it is some, else as text.
+
+    Args:
+        given: as the user wrote them.
+        pattern: what a name looks like, in words: `NAME`, or `METHOD.NAME`.
+
+    Raises:
+        ConfigError: something that is no such setting.
+    """
+    for words in given:
+        name, equals, value = words.partition("=")
+        parts = name.split(".")
+        if not equals or not all(parts) or len(parts) != len(pattern.split(".")):
+            raise ConfigError(f"--set {words}: expected {pattern}=VALUE")
+        try:
+            yield name, json.loads(value)
+        except json.JSONDecodeError:
+            yield name, value
 
 
 def as_json(content: Mapping[str, Any]) -> str:

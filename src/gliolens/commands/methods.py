@@ -1,8 +1,6 @@
 """`gliolens train`, `evaluate`, `bench` and `predict`: the flags of each verb. The modules named so do the work."""
 
 import argparse
-import json
-import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,6 +18,7 @@ from gliolens.commands.flags import (
     Series,
     Target,
     as_json,
+    settings_of,
 )
 from gliolens.errors import ConfigError
 from gliolens.io.store import read_json
@@ -151,17 +150,11 @@ def bench(
 
 
 def _settings(given: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Settings by method, of `METHOD.NAME=VALUE`; a value is read as JSON where it is some, else as text."""
+    """Settings by method, of `METHOD.NAME=VALUE`."""
     out: dict[str, dict[str, Any]] = {}
-    for words in given:
-        found = re.fullmatch(r"(?P<method>[^.=]+)\.(?P<name>[^.=]+)=(?P<value>.*)", words, re.DOTALL)
-        if found is None:
-            raise ConfigError(f"--set {words}: expected METHOD.NAME=VALUE, e.g. shape-resnet.epochs=4")
-        try:
-            value = json.loads(found["value"])
-        except json.JSONDecodeError:
-            value = found["value"]
-        out.setdefault(found["method"], {})[found["name"]] = value
+    for place, value in settings_of(given, "METHOD.NAME"):
+        method, name = place.split(".")
+        out.setdefault(method, {})[name] = value
     return out
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from tyro.conf import Positional
 
-from gliolens.commands.flags import SOME_FAILED, Out, Scale, Target, as_json
+from gliolens.commands.flags import SOME_FAILED, Out, Scale, Target, as_json, settings_of
 from gliolens.errors import ConfigError
 from gliolens.labels import NOTICE
 from gliolens.registry import PAPERS
@@ -33,6 +33,7 @@ def reproduce(
     encoder: str | None = None,
     weights: str | None = None,
     offline: bool = False,
+    set: tuple[str, ...] = (),
     json: bool = False,
 ) -> int:
     """Repeat a paper's tables and figures on a cohort, beside the published numbers.
@@ -45,8 +46,9 @@ def reproduce(
         scale: as published, or small enough for minutes on two cores.
         seed: of every random choice.
         encoder: another encoder than the paper's.
-        weights: file or folder of the encoder's weights.
+        weights: file or folder of the weights to start from, where the paper's network has some.
         offline: never open a connection.
+        set: settings of the paper's method in place of those it states, as NAME=VALUE, e.g. epochs=4.
         json: print JSON.
     """
     if paper not in PAPERS:
@@ -59,7 +61,7 @@ def reproduce(
         target=target,
         scale=scale,
         seed=seed,
-        settings={k: v for k, v in given.items() if v is not None},
+        settings={k: v for k, v in given.items() if v is not None} | dict(settings_of(set, "NAME")),
     )
     if json:
         print(as_json({"folder": done.folder, "failures": done.failures}))

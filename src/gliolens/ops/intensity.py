@@ -46,3 +46,9 @@ def rescale(image: Image, mask: Mask, low: float = 0.5, high: float = 99.5) -> I
         raise ValueError("cannot rescale: no contrast inside the mask")
     scaled = np.clip((image - bottom) / (top - bottom), 0.0, 1.0)
     return np.where(mask, scaled, 0.0).astype(np.float32)
+
+
+def share_inside(heat: np.ndarray, where: np.ndarray) -> float:
+    """Share of a map's heat, 0 or more everywhere, that lies within `where`; NaN of a map without any."""
+    total = float(heat.sum())
+    return float(heat[where].sum()) / total if total > 0 else float("nan")

@@ -10,9 +10,11 @@ from gliolens.case import Case, Prediction, Volume
 from gliolens.errors import ConfigError
 from gliolens.labels import LABEL_TITLES, OEDEMA, REGION_TITLES, SERIES, SERIES_TITLES, regions_known
 from gliolens.ops.geometry import resample
+from gliolens.ops.intensity import share_inside
 from gliolens.report import figures
 from gliolens.report.built_in import Drawn
 from gliolens.report.slice_plot import numbers_of_slices, slice_plot
+from gliolens.report.words import share_of
 from gliolens.types import Labels, Voxels
 
 _MOST_HEATMAPS = 4  # half a megabyte each; a page stays below four
@@ -161,11 +163,22 @@ def _heatmap(case: Case, scene: figures.Scene, title: str, volume: Volume) -> li
     cuts, best = figures.heat_cuts(heat), _best_series(case)
     caption = f"{title}, over {SERIES_TITLES[best]}, through its strongest voxel"
     places = ", ".join(f"{cut.plane} {_place(case, cut)}" for cut in cuts)
-    mapped = picture(figures.heatmap_picture(scene, best, heat, cuts), f"{caption} ({places})", caption)
+    share = heat_in_tumour(case, volume)
+    told = "" if share is None else f"; {share_of(share)} of the heat lies in the tumour"
+    mapped = picture(figures.heatmap_picture(scene, best, heat, cuts), f"{caption} ({places}){told}", caption)
     numbers = numbers_of_slices(volume)
     if numbers is None:
         return [mapped]
     return [mapped, picture(slice_plot(volume, numbers), f"{title}: how much each slice adds")]
+
+
+def heat_in_tumour(case: Case, volume: Volume) -> float | None:
+    """Share of a map's heat, of what speaks for the answer, that lies in the tumour; None without tumour or heat."""
+    whole = case.region("whole")
+    if whole is None or not whole.any():
+        return None
+    share = share_inside(np.maximum(_on_grid(case, volume, order=1), 0), whole)
+    return None if np.isnan(share) else share
 
 
 def _slice(case: Case, scene: figures.Scene, series: str, cut: figures.Cut) -> Picture:

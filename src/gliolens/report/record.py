@@ -8,6 +8,7 @@ from gliolens.case import Case
 from gliolens.labels import LABEL_TITLES, NOTICE
 from gliolens.report.built_in import Drawn, sureness
 from gliolens.report.case_page import Answer, Measured
+from gliolens.report.pictures import heat_in_tumour
 
 
 def record(
@@ -42,7 +43,7 @@ def record(
         "volumes_ml": measured.volumes_ml,
         "shape_whole_tumour": measured.shape,
         "not_known": measured.reasons,
-        "predictions": [_answer(answer) for answer in answers],
+        "predictions": [_answer(case, answer) for answer in answers],
         "built_in_answers": [_built_in(answered) for answered in built_in],
         "provenance": provenance,
         "history": case.history,
@@ -77,7 +78,7 @@ def _outline(drawn: Drawn) -> dict[str, Any]:
     }
 
 
-def _answer(answer: Answer) -> dict[str, Any]:
+def _answer(case: Case, answer: Answer) -> dict[str, Any]:
     told = answer.prediction
     scores = [
         {"name": s.name, "control": s.is_control, "auc": [s.auc.value, s.auc.low, s.auc.high]}
@@ -92,6 +93,7 @@ def _answer(answer: Answer) -> dict[str, Any]:
         "auc_on_patients_held_out": scores,
         "evidence": told.evidence,
         "heatmaps": {name: f"heatmaps/{name}.nii.gz" for name in told.heatmaps},
+        "heat_in_tumour": {name: heat_in_tumour(case, heat) for name, heat in told.heatmaps.items()},
     }
 
 

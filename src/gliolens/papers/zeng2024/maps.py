@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from gliolens.explain import likeness, share_inside, shuffled
+from gliolens.explain import likeness, shuffled
 from gliolens.io.nifti import write_volume
 from gliolens.loader import Arrays, Cases
 from gliolens.method import Run
 from gliolens.methods import shape_resnet
+from gliolens.ops.intensity import share_inside
 from gliolens.papers.zeng2024.trials import Trial
 from gliolens.stats.intervals import Interval, bootstrap
 
