@@ -17,7 +17,7 @@ from gliolens.io.tables import read_cohort
 from gliolens.labels import SERIES
 from gliolens.loader import Cases
 from gliolens.method import Run
-from gliolens.methods.shape_resnet import IMAGE, Config, Model, augmented, fit, identity, load, prepare
+from gliolens.methods.shape_resnet import IMAGE, Config, Model, _Task, augmented, fit, identity, load, prepare
 from gliolens.nn.resnet import ShapeResNet
 from gliolens.radiomics.shape import FEATURES
 from gliolens.slices import mean_over_slices
@@ -50,6 +50,17 @@ def test_paper_holds_the_published_numbers():
     paper = Config.preset("paper")
     assert (paper.depth, paper.pixels, paper.pixel_mm, paper.epochs, paper.batch) == (50, 160, 1.0, 20, 16)
     assert (paper.rate, paper.decay, paper.magnify_rare, paper.balance) == (1e-3, 5e-4, True, "repeat")
+    assert (paper.planes, paper.slices, paper.choose_epochs, paper.rotate) == (128, 0, False, 180)
+    net = ShapeResNet(4, 2)
+    assert (net.backbone.fc.in_features, net.backbone.fc.out_features) == (2048, 14)
+    assert (net.head.in_features, net.head.out_features) == (28, 2)
+    (group,) = _Task(net, np.ones(2), 0, paper).configure_optimizers().param_groups
+    assert (group["lr"], group["betas"], group["weight_decay"]) == (1e-3, (0.9, 0.99), 5e-4)
+    assert FEATURES == (
+        "MeshVolume", "VoxelVolume", "SurfaceArea", "SurfaceVolumeRatio", "Sphericity", "Maximum3DDiameter",
+        "Maximum2DDiameterSlice", "Maximum2DDiameterColumn", "Maximum2DDiameterRow", "MajorAxisLength",
+        "MinorAxisLength", "LeastAxisLength", "Elongation", "Flatness",
+    )  # fmt: skip
     assert Config.preset("sound").magnify_rare is False
     with pytest.raises(ConfigError, match="paper and sound"):
         Config.preset("best")
