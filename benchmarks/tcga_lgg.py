@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from gliolens.stats.intervals import delong_difference
+
 SERIES = "t1,t1ce,flair"
 TARGETS = {
     "idh": "IDH status",
@@ -59,7 +61,22 @@ def section(target, title, folder, minutes):
     for row in scores:
         name = f"*{row['method']}*" if row["control"] else f"**{row['method']}**"
         lines.append(f"| {name} | " + " | ".join(cell(row, s) for s in SCORES) + " |")
-    return "\n".join(lines)
+    return "\n".join([*lines, "", difference(answers)])
+
+
+def difference(answers):
+    """AUC with shape less that of the image alone, on the same patients."""
+    (positive, negative) = sorted(c for c in answers if c.startswith("p_"))
+    ranks = {}
+    for name in ("with-shape", "image-alone"):
+        mine = answers[answers["method"] == name].set_index("case").sort_index()
+        odds = {p: mine[p] / mine[p.replace("p_", "prior_", 1)] for p in (positive, negative)}
+        ranks[name] = odds[positive] / (odds[positive] + odds[negative])
+    truth = (mine["truth"] == positive.removeprefix("p_")).to_numpy()
+    found = delong_difference(truth, *ranks.values())
+    one = found.interval
+    told = f"AUC {one.value:+.2f} ({one.low:+.2f} to {one.high:+.2f}), DeLong p = {found.p_value:.2f}"
+    return f"With shape less image alone, on the same patients: {told}."
 
 
 def main(data, out):
