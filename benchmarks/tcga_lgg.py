@@ -66,7 +66,10 @@ def section(target, title, folder, minutes):
 
 def difference(answers):
     """AUC with shape less that of the image alone, on the same patients."""
-    (positive, negative) = sorted(c for c in answers if c.startswith("p_"))
+    classes = sorted(c for c in answers if c.startswith("p_"))
+    if len(classes) != 2:
+        return "Of three classes the AUC is the mean over each against the rest; the difference has no test of its own."
+    positive, negative = classes
     ranks = {}
     for name in ("with-shape", "image-alone"):
         mine = answers[answers["method"] == name].set_index("case").sort_index()

@@ -275,6 +275,24 @@ def test_training_starts_from_the_weights_of_a_file(tmp_path):
         replace(config, dims=3)
 
 
+def test_of_volumes_each_is_taken_once_an_epoch(tmp_path, monkeypatch):
+    table = write_phantom(tmp_path / "p", 6, seed=3, config=PhantomConfig(spacing_mm=6.0))
+    steps, step = [], _Task.training_step
+    monkeypatch.setattr(
+        _Task, "training_step", lambda self, batch, i: steps.append(len(batch[0])) or step(self, batch, i)
+    )
+    config = replace(
+        Config().scaled("demo"), dims=3, join="none", batch=2, pixels=36, planes=33, pixel_mm=6.0, epochs=1,
+        choose_epochs=False, slices=8,
+    )  # fmt: skip
+    fit(
+        Cases(read_cohort(table), SERIES),
+        config,
+        Run("grade", ("LGG", "HGG"), tmp_path / "run", tmp_path / "cache"),
+    )
+    assert steps == [2, 2, 2]
+
+
 def test_a_volume_is_augmented_alike_in_all_planes_and_channels():
     torch.manual_seed(0)
     plane = torch.rand(2, 1, 1, 36, 36)

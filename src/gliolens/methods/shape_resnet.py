@@ -78,7 +78,7 @@ class Config:
         planes: axial planes of a volume.
         min_mm2: least tumour area of a slice that is used.
         exclude_small: refuse a patient of whom no slice has so much; else the slice with most is used.
-        slices: random slices a patient and epoch; 0 takes all.
+        slices: random slices a patient and epoch; 0 takes all. Of volumes each is taken once.
         epochs: passes over the training patients, at most.
         choose_epochs: choose how many on an inner fold of the training patients, then fit again on all.
         batch: slices a step.
@@ -197,8 +197,7 @@ def ready(cases: Cases, config: Config, cache: Path, tick: Tick | None = None) -
     cases = replace(cases, series=config.series, need_mask=True)
     seen = [VERSION, config.series, config.sees, config.dims, config.pixels, config.pixel_mm, config.min_mm2]
     seen += [config.exclude_small, config.planes if config.dims == 3 else None]
-    recipe = f"shape-resnet {content_hash(seen)}"
-    return cases.prepared(lambda case: prepare(case, config), recipe, cache, tick)
+    return cases.prepared(lambda c: prepare(c, config), f"shape-resnet {content_hash(seen)}", cache, tick)
 
 
 # --- training --------------------------------------------------------------------------------------------------
@@ -281,7 +280,8 @@ def _train(
     if config.weights is not None:
         take_over(net.backbone, imagenet_resnet(config.depth, config.weights, offline=config.offline))
     slices = PatientSlices(prepared, scaling(shapes), classes)
-    draw = SliceDraw(slices, config.slices, config.balance == "repeat", run.seed)
+    drawn = config.slices if config.dims == 2 else 0  # a patient has one volume
+    draw = SliceDraw(slices, drawn, config.balance == "repeat", run.seed)
     batches = DataLoader(slices, config.batch, sampler=draw, drop_last=len(draw) > config.batch)
     task = _Task(net, weights, int(counts.argmin()), config)
     callbacks = [EachEpoch(lambda: watched.score(net, scaling), watched.scores)] if watched else []
