@@ -48,7 +48,7 @@ def section(target, title, folder, minutes):
     scores = json.loads((folder / "metrics.json").read_text())["scores"]
     answers = pd.read_csv(folder / "predictions.csv")
     mine = answers[answers["method"] == scores[0]["method"]]
-    shares = ", ".join(f"{n} {c}" for c, n in mine["truth"].value_counts().items())
+    shares = ", ".join(f"{c}: {n}" for c, n in mine["truth"].value_counts().sort_index().items())
     lines = [
         f"### {title}\n",
         "```text",
