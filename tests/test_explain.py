@@ -7,6 +7,7 @@ from torch import nn
 
 from gliolens.explain import (
     OneInput,
+    _log_odds,
     gradcam,
     likeness,
     occlusion,
@@ -116,13 +117,32 @@ def test_what_falls_is_where_the_network_looks(channels):
     image[1] = 0.0
     where = np.ones((2, 32, 32), bool)
     falls = occlusion(Patch().eval(), image, where, 1, edge=4)
-    assert falls[0, 8:12, 20:24].min() > 0.1
+    assert falls[0, 8:12, 20:24].min() > 1  # of 4, where all of it is blanked
+    assert falls[0].max() == pytest.approx(4, abs=1.5)
     far = np.ones((32, 32), bool)
     far[4:16, 16:28] = False
     assert np.abs(falls[0][far]).max() < 1e-6
     assert np.abs(falls[1]).max() < 1e-6  # what is blank cannot fall
     against = occlusion(Patch().eval(), image, where, 0, edge=4)
     assert np.allclose(against, -falls, atol=1e-6)
+
+
+def test_what_falls_does_not_saturate():
+    """Of a class that is all but certain, too: probabilities alone would hide it."""
+
+    class Sure(Patch):
+        def forward(self, image):
+            return super().forward(image) * 10
+
+    image, where = torch.ones(1, 1, 32, 32), np.ones((1, 32, 32), bool)
+    sure, plain = (occlusion(net.eval(), image, where, 1, edge=4) for net in (Sure(), Patch()))
+    assert np.allclose(sure, 10 * plain, atol=1e-4)
+
+
+def test_log_odds_are_those_of_each_class_against_the_others():
+    logits = torch.tensor([[0.3, -1.0, 2.0]])
+    p = torch.softmax(logits, dim=1)
+    assert torch.allclose(_log_odds(logits), torch.log(p / (1 - p)), atol=1e-5)
 
 
 def test_what_falls_is_asked_only_where_something_is_shown():

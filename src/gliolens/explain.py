@@ -38,7 +38,9 @@ def gradcam(net: nn.Module, images: Tensor, layer: str, class_index: int) -> np.
 
 
 def occlusion(net: nn.Module, images: Tensor, where: np.ndarray, class_index: int, edge: int) -> np.ndarray:
-    """By how much a class's probability falls where a square is blanked (Zeiler and Fergus 2014), by MONAI.
+    """By how much the log odds of a class fall where a square is blanked (Zeiler and Fergus 2014), by MONAI.
+
+    Log odds, because a probability near 1 hardly falls whatever is blanked.
 
     Args:
         net: from images `(n, c, h, w)` to logits `(n, k)`, in evaluation mode.
@@ -48,18 +50,12 @@ def occlusion(net: nn.Module, images: Tensor, where: np.ndarray, class_index: in
         edge: of the squares, in pixels; at most half the image's.
 
     Returns:
-        `(n, h, w)`, -1 to 1: the mean fall over the squares that cover a pixel; 0 outside the box.
+        `(n, h, w)`: the mean fall over the squares that cover a pixel; 0 outside the box.
     """
     from monai.visualize.occlusion_sensitivity import OcclusionSensitivity
 
     probe = OcclusionSensitivity(
-        net,
-        mask_size=edge,
-        mode=0.0,
-        overlap=0.5,
-        n_batch=32,
-        verbose=False,
-        activate=lambda logits: logits.softmax(dim=1),
+        net, mask_size=edge, mode=0.0, overlap=0.5, n_batch=32, verbose=False, activate=_log_odds
     )
     falls = np.zeros(where.shape)
     with torch.no_grad(), warnings.catch_warnings():
@@ -70,10 +66,16 @@ def occlusion(net: nn.Module, images: Tensor, where: np.ndarray, class_index: in
             if not shown.any():
                 continue
             (top, bottom), (left, right) = (_span(shown.any(axis=axis), edge) for axis in (1, 0))
-            whole = torch.softmax(net(image[None]), dim=1)[0, class_index]
+            whole = _log_odds(net(image[None]))[0, class_index]
             told, _ = probe(image[None], b_box=[top, bottom, left, right])
             fall[top:bottom, left:right] = (whole - told[0, class_index]).numpy(force=True)
     return falls
+
+
+def _log_odds(logits: Tensor) -> Tensor:
+    """Log odds of each class against all others, from logits (n, k)."""
+    others = [torch.cat([logits[:, :c], logits[:, c + 1 :]], dim=1) for c in range(logits.shape[1])]
+    return logits - torch.stack([other.logsumexp(dim=1) for other in others], dim=1)
 
 
 def _span(shown: np.ndarray, edge: int) -> tuple[int, int]:

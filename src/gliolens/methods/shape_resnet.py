@@ -347,7 +347,7 @@ class Model:
     def explain(self, case: Case) -> Mapping[str, Volume]:
         """What of the slices the decision rests on, by two ways, 0 to 1 (most) where the network sees something.
 
-        Named as the target, Grad-CAM. Ending in `-occlusion`, by how much the decision's probability falls where a
+        Named as the target, Grad-CAM. Ending in `-occlusion`, by how much the decision's log odds fall where a
         square of `OCCLUDED_MM` is blanked, in `OCCLUDED` slices at most; not in three dimensions.
         """
         ready = prepare(case, self.config)

@@ -18,9 +18,13 @@ _GRID: Final = np.linspace(0, 1, 101)
 
 def roc_figure(panels: Mapping[str, Sequence[Trial]], *, seed: int = 0) -> bytes:
     """Figure 3: a panel a table, a curve a network, with the middle 95 % of curves of patients drawn anew: a PNG."""
-    figure = Figure(figsize=(5.2 * len(panels), 5.2), layout="constrained")
-    axes = figure.subplots(1, len(panels), squeeze=False)[0]
-    for ax, (title, trials) in zip(axes, panels.items(), strict=True):
+    columns = min(3, len(panels))
+    lines = -(-len(panels) // columns)
+    figure = Figure(figsize=(4.6 * columns, 4.8 * lines), layout="constrained")
+    axes = figure.subplots(lines, columns, squeeze=False).ravel()
+    for ax in axes[len(panels) :]:
+        ax.set_axis_off()
+    for ax, (title, trials) in zip(axes, panels.items(), strict=False):
         ax.plot([0, 1], [0, 1], color="0.8", lw=1)
         for trial in trials:
             truth, p = trial.positive()

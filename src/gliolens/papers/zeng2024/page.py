@@ -1,5 +1,6 @@
 """The report: the paper's tables and figures, with what is known of the published numbers."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -11,6 +12,7 @@ from gliolens.papers.zeng2024.figures import confusion_figure, heat_figure, roc_
 from gliolens.papers.zeng2024.networks import BEST, TABLES, rows_of
 from gliolens.papers.zeng2024.trials import Trial
 from gliolens.report.paper_page import Section, write_paper_report
+from gliolens.stats.intervals import Interval
 
 _COLUMNS: Final = (
     "Acc: accuracy. APCA: mean of the two classes' accuracies. SEN, SPE, PPV, NPV: sensitivity, specificity and "
@@ -118,14 +120,14 @@ def _controls(results: Results) -> Section:
 def _heat(results: Results, figure: bytes) -> Section:
     caption = (
         "The slice with most tumour of the first test patient of each class; outline of the tumour in white. "
-        "Grad-CAM, and by how much the decision's probability falls where a square is blanked; as a share of the "
+        "Grad-CAM, and by how much the decision's log odds fall where a square is blanked; as a share of the "
         "most. As NIfTI on the scan's grid in heatmaps/."
     )
     notes = (
-        "Heat in the tumour: share of Grad-CAM's heat over the frame; beside it the share it would have were it even. "
-        "Likeness: Spearman's correlation, over what is seen, with the maps of the same network with its weights "
-        "shuffled, which knows nothing; near 1, the map would show the picture and not what was learnt. A flat map of "
-        "shuffled weights counts as 0.",
+        "Heat in the tumour: share of Grad-CAM's heat over the frame; beside it the share it would have were it "
+        "even. Likeness: Spearman's correlation, over what is seen, with the maps of the same network with its "
+        "weights shuffled, which knows nothing; near 1, the map would show the picture and not what was learnt. A "
+        "flat map of shuffled weights counts as 0.",
     )
     section = _section("Figure 5: heatmaps", results["maps"], *notes)
     return Section(section.title, section.notes, section.columns, section.rows, figures=[(caption, figure)])
@@ -148,9 +150,11 @@ def _cost(results: Results) -> Section:
 
 
 def _shown(column: str, value: object) -> object:
-    """Published numbers with all their digits; nothing where nothing was published."""
+    """Published numbers with all digits; of an interval without bounds the value; a dash for what is not defined."""
     if column == "published AUC":
         return "" if value is None else f"{value:.4f}"
+    if isinstance(value, Interval) and math.isnan(value.low):
+        return "\N{EM DASH}" if math.isnan(value.value) else f"{value.value:.2f}"
     return value
 
 
