@@ -116,11 +116,14 @@ def index(
             rows, told = join(rows, clinical)
             notes = (*notes, *clinical.notes, *told)
     if hgg:
-        rows = tuple(_graded(row, hgg) for row in rows)
-        lower = [g for g in TARGETS["who_grade"] if g not in hgg]
-        notes = (*notes, f"grade filled as asked: LGG is WHO grade {', '.join(lower)}, HGG {', '.join(hgg)}")
+        rows, notes = tuple(_graded(row, hgg) for row in rows), (*notes, _grades_told(hgg))
     write_cohort(out, rows)
     return Index(out, rows, name, tuple(notes), clinical.unread if clinical else ())
+
+
+def _grades_told(hgg: Sequence[str]) -> str:
+    lower = [g for g in TARGETS["who_grade"] if g not in hgg]
+    return f"grade filled as asked: LGG is WHO grade {', '.join(lower)}, HGG {', '.join(hgg)}"
 
 
 def _graded(row: CaseRow, hgg: Sequence[str]) -> CaseRow:

@@ -83,16 +83,17 @@ def reproduce(
     rows = read_cohort(cohort)
     if varied := sorted(SET_HERE & set(settings)):
         raise ConfigError(f"{', '.join(varied)}: every one of these is varied or fixed here; leave them out")
-    asked: Config = changed(Config.preset("paper").scaled(scale), settings)
-    config = replace(asked, series=common_series(rows, target))
-    told = {"cohort": file_hash(cohort), "target": target, "seed": seed, "settings": asdict(config)}
-    check_folder(out, told)
-    every, classes = networks(config, target), {row.targets[target] for row in rows if target in row.targets}
+    classes = {row.targets[target] for row in rows if target in row.targets} - {"healthy"}
     if len(classes) != 2:
         raise ConfigError(
             f"{target}: found the classes {', '.join(sorted(classes)) or 'none'}; the paper tells two. Of WHO grades, "
             "gliolens cohort index --hgg 3 4 makes LGG and HGG"
         )
+    asked: Config = changed(Config.preset("paper").scaled(scale), settings)
+    config = replace(asked, series=common_series(rows, target))
+    told = {"cohort": file_hash(cohort), "target": target, "seed": seed, "settings": asdict(config)}
+    check_folder(out, told)
+    every = networks(config, target)
     found = usable_cases(
         rows, target=target, series=config.series, cache=out / "cache", tick=Counter("reading cases"),
         entrants=[*(Entrant(n.name, METHOD, n.config) for n in every), *controls()],
