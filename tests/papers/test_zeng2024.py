@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import roc_auc_score, roc_curve
 
 from gliolens.cli import main
 from gliolens.cohorts.phantom.cohort import write_phantom
@@ -112,6 +112,9 @@ def test_the_band_of_a_curve_narrows_with_patients():
             assert (low <= high).all()
             assert (np.diff(low) >= -1e-9).all()
             assert high[-1] == 1
+            x, y, _ = roc_curve(truth, p)
+            curve = y[np.searchsorted(x, np.linspace(0, 1, 101), side="right") - 1]
+            assert ((low <= curve + 1e-9) & (curve <= high + 1e-9)).mean() > 0.95
             found.append((high - low)[10:90].mean())
     assert np.mean(widths[1000]) == pytest.approx(np.mean(widths[40]) / 5, rel=0.4)
 

@@ -32,7 +32,7 @@ def roc_figure(panels: Mapping[str, Sequence[Trial]], *, seed: int = 0) -> bytes
             name = trial.network.name.partition(", ")[2]
             (line,) = ax.plot(x, y, lw=1.6, label=f"{name} ({delong(truth, p).value:.2f})")
             low, high = _band(truth, p, list(trial.answers["patient"]), seed)
-            ax.fill_between(_GRID, low, high, color=line.get_color(), alpha=0.10, lw=0)
+            ax.fill_between(_GRID, low, high, color=line.get_color(), alpha=0.10, lw=0, step="post")
         ax.set(
             xlim=(-0.01, 1.01),
             ylim=(-0.01, 1.01),
@@ -54,8 +54,9 @@ def _band(
     for block in patient_weights(patients, truth, resamples=DRAWS, seed=seed):
         for times in block:
             x, y, _ = roc_curve(truth, p, sample_weight=times)
-            last = np.append(x[1:] != x[:-1], True)  # of a step the upper end
-            curves.append(np.interp(_GRID, x[last], y[last]))
+            curves.append(
+                y[np.searchsorted(x, _GRID, side="right") - 1]
+            )  # a curve of steps: the last one reached
     low, high = np.quantile(curves, (0.025, 0.975), axis=0)
     return low, high
 

@@ -121,7 +121,8 @@ def _heat(results: Results, figure: bytes) -> Section:
     caption = (
         "The slice with most tumour of the first test patient of each class; outline of the tumour in white. "
         "Grad-CAM, and by how much the decision's log odds fall where a square is blanked; as a share of the "
-        "most. As NIfTI on the scan's grid in heatmaps/."
+        "most. Nothing is drawn where nothing falls. As NIfTI "
+        "on the scan's grid in heatmaps/."
     )
     notes = (
         "Heat in the tumour: share of Grad-CAM's heat over the frame; beside it the share it would have were it "
