@@ -21,6 +21,7 @@ from pathlib import Path
 import lightning as L  # noqa: N812
 import numpy as np
 import torch
+from monai.networks.nets import resnet50
 from torch.utils.data import DataLoader
 
 from gliolens.cli import main as gliolens
@@ -30,6 +31,7 @@ from gliolens.loader import Cases
 from gliolens.method import Run
 from gliolens.methods.shape_resnet import Config, _network, _Task, augmented, ready
 from gliolens.nn.precision import has_bfloat16
+from gliolens.nn.training_memory import training_bytes
 from gliolens.papers.zeng2024 import cost
 from gliolens.papers.zeng2024.cost import epoch_seconds, step_mb
 from gliolens.slices import PatientSlices, as_seen
@@ -78,6 +80,16 @@ def peak_mb(dims, batch, precision):
     return float(done.stdout.split()[-1])
 
 
+def otherwise(stride, batch):
+    """Megabytes of a step of the 3-D network with another first layer."""
+    with torch.device("meta"):
+        net = resnet50(spatial_dims=3, n_input_channels=len(SERIES), num_classes=14, conv1_t_stride=stride)
+        return (
+            training_bytes(net, torch.empty(batch, len(SERIES), VOLUME.planes, VOLUME.pixels, VOLUME.pixels))
+            / 2**20
+        )
+
+
 def memory():
     print(
         "| a training step, MB | 2-D + shape, 16 slices | 3-D, 1 volume | 2 volumes | 4 volumes | 2-D to 3-D |"
@@ -85,6 +97,9 @@ def memory():
     print("|---|---|---|---|---|---|")
     counted = [step_mb(VOLUME, b) for b in (1, 2, 4)]
     row("counted tensor by tensor, float32", step_mb(PAPER), *counted)
+    for name, stride in (("halves the plane", (1, 2, 2)), ("halves every axis", 2)):
+        volumes = (otherwise(stride, b) for b in (1, 2, 4))
+        row(f"the same, had 3-D a first layer that {name}", step_mb(PAPER), *volumes)
     for precision in ["32-true", "bf16-mixed"] if has_bfloat16() else ["32-true"]:
         slices = peak_mb(2, PAPER.batch, precision)
         one, two = (peak_mb(3, b, precision) for b in (1, 2))

@@ -11,6 +11,8 @@ import sys
 import time
 from pathlib import Path
 
+import pandas as pd
+
 SERIES = ("t1", "t1ce", "flair")
 SETTINGS = (
     "segmentation-fusion.slice_mm=4.5", "segmentation-fusion.epochs_2d=16", "segmentation-fusion.epochs_3d=16",
@@ -36,6 +38,19 @@ def cell(row, score):
     return f"{row[score]:.{digits}f} ({row[score + '_low']:.{digits}f} to {row[score + '_high']:.{digits}f})"
 
 
+def by_fold(folder):
+    """Mean Dice of each fold, and over all but the first, on which the settings were found."""
+    table = pd.read_csv(folder / "outlines.csv").pivot_table(index="case", columns="method", values="dice")
+    folds = [fold["test"] for fold in json.loads((folder / "splits.json").read_text())["folds"]]
+    lines = []
+    for method, dice in table.items():
+        rest = dice[[c for fold in folds[1:] for c in fold]]
+        each = ", ".join(f"{dice[fold].mean():.2f}" for fold in folds)
+        lines.append(f"{method}: Dice by fold {each}; without the first {rest.mean():.2f} (n = {len(rest)}).")
+    better = (table["segmentation-fusion"] > table["built-in outline"]).sum()
+    return "\n".join([*lines, f"segmentation-fusion is better in {better} of {len(table)}."])
+
+
 def main(data, out):
     out.mkdir(parents=True, exist_ok=True)
     table, folder, took = out / "cohort.csv", out / "outlines", out / "outlines.minutes"
@@ -51,6 +66,7 @@ def main(data, out):
     )
     for row in json.loads((folder / "outlines.json").read_text())["means"]:
         print(f"| {row['method']} | {row['n']} | " + " | ".join(cell(row, s) for s in SCORES) + " |")
+    print("\n" + by_fold(folder))
     print("\nIts answers to IDH, beside the controls:\n\n| | AUC |\n|---|---|")
     for row in json.loads((folder / "metrics.json").read_text())["scores"]:
         name = f"*{row['method']}*" if row["control"] else f"**{row['method']}**"

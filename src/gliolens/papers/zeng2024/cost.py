@@ -53,10 +53,13 @@ def epoch_seconds(cases: Cases, config: Config, run: Run) -> float:
     shutil.rmtree(folder, ignore_errors=True)
     shape_resnet.fit(cases, replace(config, epochs=EPOCHS), replace(run, folder=folder), clock)
     shutil.rmtree(folder)
-    left_out = (
-        len(cases) % config.batch if config.dims == 3 else 0
-    )  # a last step of fewer volumes is not made
-    return float(np.median(np.diff(clock.scores))) * len(cases) / (len(cases) - left_out)
+    counts = np.unique(cases.classes(run.target), return_counts=True)[1]
+    times = np.round(counts.max() / counts) if config.balance == "repeat" else np.ones(len(counts))
+    volumes = int((counts * times).sum())  # of an epoch; a last step of fewer than a batch is not made
+    whole = (
+        volumes / (volumes - volumes % config.batch) if config.dims == 3 and volumes > config.batch else 1.0
+    )
+    return float(np.median(np.diff(clock.scores))) * whole
 
 
 def costs(slices: Config, volumes: Config, cases: Cases, run: Run) -> list[dict[str, Any]]:

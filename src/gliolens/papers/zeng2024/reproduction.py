@@ -52,7 +52,7 @@ class Reproduced:
     Attributes:
         folder: where everything lies.
         results: every table, as rows by name.
-        failures: cases that were refused or excluded, with the reason.
+        failures: cases that were refused, with the reason.
     """
 
     folder: Path
