@@ -13,7 +13,8 @@ from gliolens.errors import CohortError
 from gliolens.io.tables import read_cohort
 from gliolens.method import find_method
 from gliolens.protocol import Entrant
-from gliolens.usable import check_schemes, common_series, usable_cases
+from gliolens.tasks import check_schemes
+from gliolens.usable import common_series, usable_cases
 
 
 def grades(schemes):

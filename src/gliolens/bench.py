@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from gliolens.about import software
+from gliolens.case import CaseRow
 from gliolens.cohorts.phantom.ceiling import CEILINGS, ceiling_note, read_truth
 from gliolens.cohorts.splits import Split, kfold, write_split
 from gliolens.errors import ConfigError
@@ -89,7 +90,8 @@ def bench(
     division = division_of(split, rows, found.cases, target) or kfold(usable, target, folds=folds, seed=seed)
     write_split(out / "splits.json", division)
     run = Run(target, found.classes, out, out / "cache", seed)
-    answers = _compete_over_folds(entrants, found.cases, division, run)
+    others = [found.others_beside(fold.test, rows) for fold in division.folds]
+    answers = _compete_over_folds(entrants, found.cases, division, run, others)
     answers, table = score_beside_ceilings(answers, truth, target, found.classes, seed=seed)
     write_results(out, answers, table, found.failures)
     _write_settings(out, entrants, asked, found.left_out)
@@ -134,13 +136,15 @@ def _named(words: str) -> tuple[str, str]:
     return name, method if named else name
 
 
-def _compete_over_folds(entrants: Sequence[Entrant], cases: Cases, split: Split, run: Run) -> pd.DataFrame:
+def _compete_over_folds(
+    entrants: Sequence[Entrant], cases: Cases, split: Split, run: Run, others: Sequence[tuple[CaseRow, ...]]
+) -> pd.DataFrame:
     answers = []
     for entrant in entrants:
         for k, fold in enumerate(split.folds):
             say(f"{entrant.name}: fold {k + 1} of {len(split.folds)}")
             folder = run.folder / entrant.folder / f"fold-{k + 1}"
-            mine = Run(run.target, run.classes, folder, run.cache, run.seed)
+            mine = replace(run, folder=folder, others=() if entrant.is_control else others[k])
             answer = compete(entrant, cases.only(fold.train), cases.only(fold.test), mine)
             answers.append(answer.assign(fold=k + 1))
     return pd.concat(answers, ignore_index=True)

@@ -48,7 +48,7 @@ def evaluate(run: Path, cohort: Path, out: Path | None = None) -> Outcome:
     cache = out / "cache"
     found = usable_cases(
         rows, target=target, series=about["series"], entrants=entrants, cache=cache, classes=classes,
-        tick=Counter("checking cases"),
+        learning=False, tick=Counter("checking cases"),
     )  # fmt: skip
     truth = read_truth(cohort, found.cases.rows, target)
     setting = Run(target, classes, out, cache)

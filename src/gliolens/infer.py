@@ -1,6 +1,5 @@
 """`gliolens predict`: scans to labels, measures, probabilities, maps and a report."""
 
-import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -15,46 +14,23 @@ from gliolens.answers import BUILT_IN, Answered, Answers, read_answers
 from gliolens.case import Case, CaseRow, Volume
 from gliolens.errors import CaseError, ConfigError
 from gliolens.io.nifti import write_volume
-from gliolens.io.store import file_hash, read_json, whole_folder, write_json
+from gliolens.io.store import file_hash, whole_folder, write_json
 from gliolens.labels import NECROTIC, OEDEMA, REGIONS
 from gliolens.loader import read_case
-from gliolens.method import Model, find_method
 from gliolens.outline import Outliner, read_outliner
 from gliolens.progress import Counter, say
 from gliolens.radiomics.shape import FEATURES, UNITS, shape_features
 from gliolens.report.built_in import Drawn
 from gliolens.report.case_page import VOLUME_TITLES, Answer, Measured, write_case_report
 from gliolens.report.record import record
-from gliolens.report.scores import Score
+from gliolens.runs import TrainedRun, answers_of, read_trained
 from gliolens.stats.doubt import doubts
-from gliolens.stats.intervals import Interval
 from gliolens.stats.segmentation import dice_by_region
-from gliolens.train import read_run
 
 WRITTEN: Final = frozenset(
     {"labels.nii.gz", "prediction.json", "report.html", "heatmaps", "outlines", "probabilities"}
 )
 """What `predict` writes for a case."""
-
-
-@dataclass(frozen=True)
-class TrainedRun:
-    """A run that answers one target."""
-
-    folder: Path
-    about: Mapping[str, Any]
-    scores: Sequence[Mapping[str, Any]]
-    model: Model
-
-    @property
-    def target(self) -> str:
-        """What it tells."""
-        return str(self.about["settings"]["target"])
-
-    @property
-    def seen(self) -> set[str]:
-        """Every name of the patients it was trained on."""
-        return {*self.about["train_patients"], *self.about["train_cases"], *self.about["train_aliases"]}
 
 
 @dataclass(frozen=True)
@@ -133,7 +109,7 @@ def predict(
 def _readers(
     rows: Sequence[CaseRow], runs: Sequence[Path], outline: Path | None, needed: bool, redraw: bool
 ) -> Readers:
-    trained = [_read_trained(folder) for folder in runs]
+    trained = [read_trained(folder) for folder in runs]
     for names, what in (
         ([t.target for t in trained], "runs answer"),
         ([r.case for r in rows], "cases are called"),
@@ -144,13 +120,6 @@ def _readers(
     return Readers(
         trained, read_answers(), read_outliner(outline) if needed else None, _named(outline), redraw
     )
-
-
-def _read_trained(folder: Path) -> TrainedRun:
-    about = read_run(folder)
-    settings = about["settings"]
-    model = find_method(settings["method"]).load(folder / "model")
-    return TrainedRun(folder, about, read_json(folder / "metrics.json")["scores"], model)
 
 
 def _named(outline: Path | None) -> str:
@@ -169,7 +138,8 @@ def _predict_case(row: CaseRow, out: Path, readers: Readers, notes: Sequence[str
     found = drawn is None or drawn.found
     asked = readers.trained if found else ()
     told = [_not_asked(run) for run in readers.trained if run not in asked]
-    answers = [_answer(case, row, run, drawn) for run in asked]
+    settled = {run.target for run in asked}
+    answers = [a for run in asked for a in answers_of(case, row, run, drawn, settled)]
     for caution in dict.fromkeys([*told, *(c for a in answers for c in a.cautions)]):
         say(f"{row.case}: {caution}")
     measured = measure(case, {} if drawn is None else drawn.guesses)
@@ -253,72 +223,6 @@ def _check_place(row: CaseRow, folder: Path) -> None:
             expected="a new folder, or one of an earlier prediction: what is in it is replaced",
             fix="write somewhere else with -o",
         )
-
-
-def _answer(case: Case, row: CaseRow, run: TrainedRun, drawn: Drawn | None) -> Answer:
-    say(f"{row.case}: asking the run {run.folder.name}")
-    missing = [s for s in run.about["series"] if s not in case.series]
-    if missing:
-        raise CaseError(
-            case.id,
-            found=f"series {', '.join(case.series)}",
-            expected=f"{', '.join(missing)} too: the run {run.folder.name} was trained with it",
-            fix="add the file, or name a run trained without that series",
-        )
-    learnt, others = len(run.about["train_cases"]), run.scores[0]["n"]
-    prediction = run.model.predict(case)
-    prediction = replace(prediction, heatmaps=run.model.explain(case))
-    return Answer(
-        target=run.target,
-        prediction=prediction,
-        trained_on=f"{learnt} cases of {run.about['cohort']}, scored on {others} others",
-        scores=[_score(s) for s in run.scores],
-        cautions=[*_cautions(row, run), *([drawn.beside_run] if drawn and prediction.labels is None else [])],
-    )
-
-
-def _score(plain: Mapping[str, Any]) -> Score:
-    def number(key: str) -> float:
-        return float("nan") if plain.get(key) is None else float(plain[key])
-
-    auc = Interval(number("auc"), number("auc_low"), number("auc_high"), plain.get("auc_reason", ""))
-    return Score(str(plain["method"]), auc, bool(plain["control"]))
-
-
-def _cautions(row: CaseRow, run: TrainedRun) -> list[str]:
-    out = []
-    if known := _trained_on(row, run):
-        out.append(
-            f"This patient was in the training set ({known}): the answer is a memory, not a prediction."
-        )
-    elif known := _named_in_files(row, run):
-        out.append(
-            f"Files are named {known}, as a patient of the training set: if so, the answer is a memory."
-        )
-    schemes = run.about["label_schemes"]
-    if len(schemes) > 1 and run.target in ("grade", "who_grade"):
-        out.append(f"The training labels mix {', '.join(schemes)}.")
-    mine = next(s for s in run.scores if not s["control"])["auc"]
-    better = [
-        s["method"] for s in run.scores if s["control"] and None not in (s["auc"], mine) and s["auc"] >= mine
-    ]
-    if better:
-        out.append(f"On the patients held out, it did no better than {', '.join(better)} alone.")
-    return out
-
-
-def _trained_on(row: CaseRow, run: TrainedRun) -> str | None:
-    """The name by which this patient was trained on, if he was."""
-    return next((name for name in (row.case, row.patient, *row.aliases) if name in run.seen), None)
-
-
-def _named_in_files(row: CaseRow, run: TrainedRun) -> str | None:
-    """The name of a trained patient with which a file's name begins; numbers alone name no one."""
-    told = (n for n in sorted(run.seen, key=len, reverse=True) if not n.isdigit())
-    starts = [file.name for file in row.files.values()]
-    return next(
-        (n for n in told if any(re.match(rf"{re.escape(n)}(?![0-9A-Za-z])", s) for s in starts)), None
-    )
 
 
 def measure(case: Case, guesses: Mapping[str, str] = MappingProxyType({})) -> Measured:

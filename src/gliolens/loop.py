@@ -110,6 +110,21 @@ def finish(folder: Path, net: nn.Module) -> None:
     net.eval()
 
 
+def one_cycle(task: nn.Module, rate: float, steps: int, decay: float = 1e-4) -> Any:
+    """AdamW for Lightning, its rate rising for a tenth of the steps and then falling.
+
+    Args:
+        task: whose parameters learn.
+        rate: the highest.
+        steps: of the whole training.
+        decay: of weights.
+    """
+    optimiser = torch.optim.AdamW(task.parameters(), rate, weight_decay=decay)
+    rising = max(0.1, min(2 / steps, 0.99))  # PyTorch divides by the steps of the rise less one
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, total_steps=steps, pct_start=rising)
+    return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
 class EachEpoch(Callback):
     """Scores something after each epoch, and remembers the scores across a restart.
 

@@ -27,6 +27,8 @@ class Run:
         folder: where checkpoints lie, so that a stopped fit goes on.
         cache: where what was decoded is kept, shared by folds and methods.
         seed: of every random choice.
+        others: cases of other patients than those tested whose target or mask is not known, for a method that learns
+            something else of them; see `learns_from`.
     """
 
     target: str
@@ -34,6 +36,7 @@ class Run:
     folder: Path
     cache: Path
     seed: int = 0
+    others: tuple[CaseRow, ...] = ()
 
     def __post_init__(self) -> None:
         if self.seed < 0:
@@ -128,6 +131,12 @@ def identity_of(method: Any, config: Any) -> str:
     """
     told = getattr(method, "identity", None)
     return str(method.VERSION) if told is None else str(told(config))
+
+
+def learns_from(method: Any, config: Any, row: CaseRow) -> bool:
+    """Whether a case whose target or mask is not known teaches a method something: one that has a `learns_from`."""
+    told = getattr(method, "learns_from", None)
+    return told is not None and bool(told(row, config))
 
 
 def changed(config: Any, settings: Mapping[str, Any]) -> Any:

@@ -13,12 +13,13 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
+from gliolens.case import CaseRow, Prediction
 from gliolens.cohorts.phantom.ceiling import CEILINGS, Truth, ceiling_rows
 from gliolens.errors import CohortError, ConfigError
 from gliolens.io.store import content_hash, read_json, write_json, write_text
 from gliolens.loader import Arrays, Cases, fingerprint
 from gliolens.method import Model, Run, find_method, identity_of
-from gliolens.methods.controls import KINDS
+from gliolens.methods.controls import KINDS, titled
 from gliolens.methods.controls import Config as Control
 from gliolens.outline_scores import outline_rows
 from gliolens.progress import say
@@ -55,7 +56,7 @@ class Entrant:
 
 def entrant_of(method: str, config: Any) -> Entrant:
     """A method as a row of the table; a control that is asked for by name keeps its title."""
-    return Entrant(f"controls: {KINDS[config.kind]}" if method == "controls" else method, method, config)
+    return Entrant(f"controls: {titled(config.kind)}" if method == "controls" else method, method, config)
 
 
 def controls() -> tuple[Entrant, ...]:
@@ -106,7 +107,12 @@ def _identity(entrant: Entrant, train: Cases, test: Cases, run: Run) -> str:
     sides = [[(row.case, row.targets[run.target], row.age, row.sex, row.site, fingerprint(row)) for row in side.rows]
              for side in (train, test)]  # fmt: skip
     made = [identity_of(find_method(entrant.method), entrant.config), asdict(entrant.config), train.series]
-    return content_hash([entrant.method, made, run.target, run.classes, run.seed, sides])
+    others = (
+        [[(row.case, sorted(row.targets.items()), fingerprint(row)) for row in run.others]]
+        if run.others
+        else []
+    )
+    return content_hash([entrant.method, made, run.target, run.classes, run.seed, sides, *others])
 
 
 def _start_over_if_changed(folder: Path, identity: str, name: str) -> None:
@@ -150,23 +156,33 @@ def answer_rows(
         answer = model.answer(row, ready)
         if answer.labels is not None and outlines is not None and row.mask is not None:
             drawn += outline_rows(entrant.name, row, answer.labels, drawn_scheme=answer.labels_scheme)
-        p = answer.probabilities[run.target]
-        out.append(
-            {
-                "method": entrant.name,
-                "control": entrant.is_control,
-                "case": row.case,
-                "patient": row.patient,
-                "site": row.site or "",
-                "truth": row.targets[run.target],
-                "decision": answer.decisions[run.target],
-                **{f"p_{c}": p[c] for c in run.classes},
-                **{f"prior_{c}": share for c, share in zip(run.classes, model.prior, strict=True)},
-            }
-        )
+        out.append(answer_row(entrant, row, answer, run.target, run.classes, model.prior))
     if outlines is not None and drawn:
         write_text(outlines, pd.DataFrame(drawn).to_csv(index=False))
     return pd.DataFrame(out)
+
+
+def answer_row(
+    entrant: Entrant,
+    row: CaseRow,
+    answer: Prediction,
+    target: str,
+    classes: Sequence[str],
+    prior: Sequence[float],
+) -> dict[str, Any]:
+    """One answer beside the truth; the columns are those of `answer_rows`."""
+    p = answer.probabilities[target]
+    return {
+        "method": entrant.name,
+        "control": entrant.is_control,
+        "case": row.case,
+        "patient": row.patient,
+        "site": row.site or "",
+        "truth": row.targets[target],
+        "decision": answer.decisions[target],
+        **{f"p_{c}": p[c] for c in classes},
+        **{f"prior_{c}": share for c, share in zip(classes, prior, strict=True)},
+    }
 
 
 # --- scores ----------------------------------------------------------------------------------------------------

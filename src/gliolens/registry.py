@@ -5,6 +5,7 @@ from typing import Final
 
 METHODS: Final[Mapping[str, str]] = {
     "controls": "gliolens.methods.controls",
+    "mts-unet": "gliolens.methods.mts_unet",
     "shape-resnet": "gliolens.methods.shape_resnet",
     "segmentation-fusion": "gliolens.methods.segmentation_fusion",
     "volume-embedding": "gliolens.methods.volume_embedding",
@@ -12,6 +13,7 @@ METHODS: Final[Mapping[str, str]] = {
 """Name and module of each method."""
 
 PAPERS: Final[Mapping[str, str]] = {
+    "farahani2025": "gliolens.papers.farahani2025.reproduction",
     "janardhan2025": "gliolens.papers.janardhan2025.reproduction",
     "li2025": "gliolens.papers.li2025",
     "zeng2024": "gliolens.papers.zeng2024.reproduction",

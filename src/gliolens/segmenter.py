@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from gliolens.errors import ConfigError
 from gliolens.loader import Arrays
-from gliolens.loop import finish, finished, train
+from gliolens.loop import finish, finished, one_cycle, train
 from gliolens.nn.unet import UNet
 from gliolens.outline import read_outliner
 from gliolens.progress import say
@@ -112,12 +112,8 @@ def varied(
         truth: labels.
         rng: of the draws.
     """
+    image, truth = turned(image, truth, rng)
     dims = image.ndim - 2
-    where = F.affine_grid(
-        _drawn_pose(dims, rng).expand(len(image), -1, -1), list(image.shape), align_corners=False
-    )
-    image = F.grid_sample(image, where, align_corners=False)
-    truth = F.grid_sample(truth.float(), where, mode="nearest", align_corners=False).long()
     one = (1, image.shape[1], *[1] * dims)
     curve, gain, shift = (
         torch.from_numpy(rng.normal(0.0, spread, one)).float() for spread in (0.3, 0.15, 0.06)
@@ -125,6 +121,18 @@ def varied(
     noise = torch.from_numpy(rng.standard_normal(image.shape, np.float32)) * rng.uniform(0.0, 0.04)
     shown = image.clamp_min(0.0) ** curve.exp() * gain.exp() + shift + noise
     return torch.where(image.any(dim=1, keepdim=True), shown.clamp(0.01, 1.3), 0.0), truth
+
+
+def turned(
+    image: Float[Tensor, "n c *space"], truth: Int64[Tensor, "n 1 *space"], rng: np.random.Generator
+) -> tuple[Tensor, Tensor]:
+    """The same heads turned, larger or smaller, elsewhere; what comes in from outside is 0."""
+    where = F.affine_grid(
+        _drawn_pose(image.ndim - 2, rng).expand(len(image), -1, -1), list(image.shape), align_corners=False
+    )
+    image = F.grid_sample(image, where, align_corners=False)
+    truth = F.grid_sample(truth.float(), where, mode="nearest", align_corners=False).long()
+    return image, truth
 
 
 def _drawn_pose(dims: int, rng: np.random.Generator) -> Tensor:
@@ -195,13 +203,8 @@ class Task(L.LightningModule):
         return self.loss(self.net(image).float(), truth)
 
     def configure_optimizers(self) -> Any:
-        """AdamW, its rate rising for a tenth of the steps and then falling."""
-        optimiser = torch.optim.AdamW(self.parameters(), self.rate, weight_decay=1e-4)
-        rising = max(0.1, min(2 / self.steps, 0.99))  # PyTorch divides by the steps of the rise less one
-        schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimiser, self.rate, total_steps=self.steps, pct_start=rising
-        )
-        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        """See `loop.one_cycle`."""
+        return one_cycle(self, self.rate, self.steps)
 
 
 def tissue_weights(prepared: Sequence[Arrays], tissues: int) -> Tensor:

@@ -17,7 +17,7 @@ from gliolens.labels import TARGET_TITLES, TARGETS
 from gliolens.progress import say
 from gliolens.report.survival_plot import survival_figure
 from gliolens.stats.survival import Curve, Hazard, LogRank, cox, kaplan_meier, log_rank
-from gliolens.usable import check_schemes
+from gliolens.tasks import check_schemes
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,7 +1,7 @@
 """`gliolens train`: fit a method on one side of a split, with every control beside it, and score the other side."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,11 @@ from gliolens.cohorts.phantom.ceiling import ceiling_note, read_truth
 from gliolens.cohorts.splits import Split, holdout, read_split, write_split
 from gliolens.errors import CohortError, ModelError
 from gliolens.fidelity import write_fidelity
+from gliolens.further import Further, further_targets, predictions_of, score_further, write_further
 from gliolens.io.store import file_hash, read_json, write_json, write_text
 from gliolens.io.tables import read_cohort
 from gliolens.loader import Cases
-from gliolens.method import Run
+from gliolens.method import Run, find_method
 from gliolens.outline_scores import write_outlines
 from gliolens.progress import Counter, say
 from gliolens.protocol import (
@@ -43,12 +44,14 @@ class Outcome:
         table: one row an entrant, scores as `Interval`s; see `protocol.score`.
         failures: cases that were refused, with the reason.
         outlines: mean scores of outlines, where the method draws them; see `outline_scores.summary`.
+        further: tables like `table` of the targets that the method tells beside the one asked for.
     """
 
     folder: Path
     table: Sequence[Mapping[str, Any]]
     failures: Mapping[str, str]
     outlines: Sequence[Mapping[str, Any]] = ()
+    further: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
 
 
 def train(
@@ -97,14 +100,31 @@ def train(
     truth = read_truth(cohort, found.cases.rows, target)
     division = division_of(split, rows, found.cases, target) or holdout(found.cases.rows, target, seed=seed)
     write_split(out / "splits.json", division)
-    answers = _compete_once(entrants, found.cases, division, Run(target, found.classes, out, cache, seed))
+    fold = division.folds[0]
+    run = Run(target, found.classes, out, cache, seed, found.others_beside(fold.test, rows))
+    answers = _compete_once(entrants, found.cases, division, run)
     answers, table = score_beside_ceilings(answers, truth, target, found.classes, seed=seed)
-    describe_run(out, settings, cohort, found.cases.only(division.folds[0].train), found.classes)
+    sides = found.cases.only(fold.train), found.cases.only(fold.test)
+    further = _further(entrants[0], sides, run, cohort)
+    describe_run(out, settings, cohort, sides[0], found.classes, run.others)
     write_fidelity(out, method, config)
     write_results(out, answers, table, found.failures)
     files = [out / "training" / e.folder / OUTLINES for e in entrants]
     outlines = write_outlines(out, files, found.cases.rows, seed=seed)
-    return Outcome(out, table, found.failures, outlines)
+    return Outcome(out, table, found.failures, outlines, {t: f.table for t, f in further.items()})
+
+
+def _further(entrant: Entrant, sides: tuple[Cases, Cases], run: Run, cohort: Path) -> dict[str, Further]:
+    """Scores of what the method tells beside the target, where it does."""
+    method = find_method(entrant.method)
+    model = method.load(model_folder(run.folder, entrant))
+    if not further_targets(model):
+        return {}
+    told = predictions_of(model, sides[1], method.ready(sides[1], entrant.config, run.cache))
+    truths = {t: read_truth(cohort, sides[1].rows, t) for t in further_targets(model)}
+    found = score_further(entrant, model, told, *sides, run, truths)
+    write_further(run, found)
+    return found
 
 
 def division_of(split: Path | None, rows: Sequence[CaseRow], cases: Cases, target: str) -> Split | None:
@@ -133,7 +153,7 @@ def _compete_once(entrants: Sequence[Entrant], cases: Cases, split: Split, run: 
     answers = []
     for entrant in entrants:
         folder = run.folder / "training" / entrant.folder
-        mine = Run(run.target, run.classes, folder, run.cache, run.seed)
+        mine = replace(run, folder=folder, others=() if entrant.is_control else run.others)
         answers.append(compete(entrant, *sides, mine, keep_model=model_folder(run.folder, entrant)))
     return pd.concat(answers, ignore_index=True)
 
@@ -144,9 +164,18 @@ def model_folder(run: Path, entrant: Entrant) -> Path:
 
 
 def describe_run(
-    folder: Path, settings: Mapping[str, Any], cohort: Path, trained: Cases, classes: Sequence[str]
+    folder: Path,
+    settings: Mapping[str, Any],
+    cohort: Path,
+    trained: Cases,
+    classes: Sequence[str],
+    others: Sequence[CaseRow] = (),
 ) -> None:
-    """Write `run.json`: settings, what was trained on, and with which software."""
+    """Write `run.json`: settings, what was trained on, and with which software.
+
+    `others` are cases without the target from which something else was learnt: they count as trained on.
+    """
+    seen = [*trained.rows, *others]
     write_json(
         folder / "run.json",
         {
@@ -154,9 +183,9 @@ def describe_run(
             "classes": classes,
             "cohort": cohort.name,
             "series": trained.series,
-            "train_cases": [row.case for row in trained.rows],
-            "train_patients": sorted({row.patient for row in trained.rows}),
-            "train_aliases": sorted({a for row in trained.rows for a in row.aliases}),
+            "train_cases": [row.case for row in seen],
+            "train_patients": sorted({row.patient for row in seen}),
+            "train_aliases": sorted({a for row in seen for a in row.aliases}),
             "train_labels": list(trained.classes(settings["target"])),
             "label_schemes": sorted({row.label_scheme for row in trained.rows if row.label_scheme}),
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),

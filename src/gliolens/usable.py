@@ -1,8 +1,8 @@
 """Which cases of a cohort a run can use, and why not the others."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -14,9 +14,10 @@ from gliolens.cohorts.splits import patients
 from gliolens.errors import CaseError, CohortError, ExcludedError
 from gliolens.labels import SERIES, TARGETS
 from gliolens.loader import Cases, select
-from gliolens.method import find_method
+from gliolens.method import find_method, learns_from
 from gliolens.progress import Tick, say
 from gliolens.protocol import Entrant
+from gliolens.tasks import check_schemes
 
 
 @dataclass(frozen=True)
@@ -28,12 +29,25 @@ class Usable:
         classes: the target's classes that occur, in order; the last is the positive one of two.
         left_out: why each other case cannot (its label, series or mask is not there).
         failures: what was wrong with cases that should have been usable.
+        others: cases that cannot be used for the target, and that an entrant can learn something else from.
     """
 
     cases: Cases
     classes: tuple[str, ...]
     left_out: Mapping[str, str]
     failures: Mapping[str, str]
+    others: tuple[CaseRow, ...] = ()
+
+    def others_beside(self, test: Collection[str], rows: Sequence[CaseRow]) -> tuple[CaseRow, ...]:
+        """Those of `others` that are of no patient who is tested.
+
+        Args:
+            test: ids of the cases tested.
+            rows: the whole cohort: any of its rows may tell by its aliases that two names are one patient.
+        """
+        who = patients(rows)
+        tested = {who[case] for case in test}
+        return tuple(row for row in self.others if who[row.case] not in tested)
 
 
 MANY: Final = 1000
@@ -48,6 +62,7 @@ def usable_cases(
     entrants: Sequence[Entrant],
     cache: Path,
     classes: Sequence[str] = (),
+    learning: bool = True,
     tick: Tick | None = None,
 ) -> Usable:
     """Find the cases that every entrant can use; say on stderr what is left out and why.
@@ -61,6 +76,7 @@ def usable_cases(
         entrants: who must be able to use a case.
         cache: see `Method.ready`.
         classes: classes that a trained run can tell apart; all that occur where empty.
+        learning: whether `others` are looked for.
         tick: progress.
 
     Raises:
@@ -85,7 +101,8 @@ def usable_cases(
     cases = cases.only(seen)
     _say_left_out(left_out, failures)
     check_schemes(cases.rows, target)
-    _check_distinct(cases.rows, seen)
+    others = _others(rows, cases, entrants, cache, seen) if learning else ()
+    _check_distinct((*cases.rows, *others), seen)
     present = set(cases.classes(target))
     if len(present) < (1 if classes else 2):
         raise CohortError(
@@ -93,8 +110,29 @@ def usable_cases(
             f"({', '.join(sorted(present)) or 'none'}); {1 if classes else 2} needed. Left out: {_reasons(left_out)}"
         )
     return Usable(
-        cases, tuple(classes) or tuple(c for c in TARGETS[target] if c in present), left_out, failures
+        cases, tuple(classes) or tuple(c for c in TARGETS[target] if c in present), left_out, failures, others
     )
+
+
+def _others(
+    rows: Sequence[CaseRow], cases: Cases, entrants: Sequence[Entrant], cache: Path, seen: dict[str, str]
+) -> tuple[CaseRow, ...]:
+    """Cases beyond the usable ones that an entrant learns from and can read; `seen` gathers their scans."""
+    used, out = {row.case for row in cases.rows}, []
+    learners = [e for e in entrants if not e.is_control]
+    for row in rows:
+        asked = [e for e in learners if learns_from(find_method(e.method), e.config, row)]
+        if row.case in used or not asked:
+            continue
+        try:
+            seen[row.case] = _read(replace(cases, rows=(row,)), asked, cache)
+        except CaseError as error:
+            say(f"not learnt from either: {error}")
+            continue
+        out.append(row)
+    if out:
+        say(f"{len(out)} of the cases left out teach something else: an outline, or another target")
+    return tuple(out)
 
 
 def _read(case: Cases, entrants: Sequence[Entrant], cache: Path) -> str:
@@ -120,16 +158,6 @@ def _check_distinct(rows: Sequence[CaseRow], seen: Mapping[str, str]) -> None:
         raise CohortError(
             f"{len(shared)} patients stand in the table twice, by their scans: {'; '.join(shared[:5])}; a split could "
             "put one on both sides: drop one of the two, or name one in the other's column aliases"
-        )
-
-
-def check_schemes(rows: Sequence[CaseRow], target: str) -> None:
-    """Raise CohortError where WHO grades of two editions would be pooled."""
-    schemes = sorted({row.label_scheme for row in rows if row.label_scheme in ("who2016", "who2021")})
-    if target == "who_grade" and len(schemes) > 1:
-        raise CohortError(
-            f"WHO grades of {' and '.join(schemes)} are never pooled: the same tumour can have another grade; "
-            "index the cohort again with --label-scheme, or make a table of each"
         )
 
 

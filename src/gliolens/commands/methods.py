@@ -22,7 +22,7 @@ from gliolens.commands.flags import (
 )
 from gliolens.errors import ConfigError
 from gliolens.io.store import read_json
-from gliolens.labels import NOTICE
+from gliolens.labels import NOTICE, TARGET_TITLES
 from gliolens.method import changed, find_method
 
 
@@ -165,10 +165,22 @@ def _print_outcome(done: Any, json: bool) -> int:
 
     if json:
         outlines = {"outlines": plain_outlines(done.outlines)} if done.outlines else {}
-        told = {"folder": str(done.folder), **metrics_of(done.table), **outlines, "failures": done.failures}
+        further = (
+            {"further": {t: metrics_of(table) for t, table in done.further.items()}} if done.further else {}
+        )
+        told = {
+            "folder": str(done.folder),
+            **metrics_of(done.table),
+            **outlines,
+            **further,
+            "failures": done.failures,
+        }
         print(as_json(told))
     else:
         print_scores(done.table)
+        for target, table in done.further.items():
+            print(f"\n{TARGET_TITLES[target]}, told too:")
+            print_scores(table)
         if done.outlines:
             print_outlines(done.outlines)
         print(f"written to {done.folder}\n{NOTICE}")

@@ -19,16 +19,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-import torch
 from jaxtyping import Float
-from monai.networks.nets.swin_unetr import PatchMergingV2, SwinTransformer
+from monai.networks.nets.swin_unetr import SwinTransformer
 from monai.networks.nets.vit import ViT
 from torch import Tensor, nn
 
 from gliolens.encoders.encoder import Encoder, EncoderCard
 from gliolens.encoders.state import fill, nothing, read_state, weights_in
+from gliolens.encoders.swin_weights import renamed
 from gliolens.errors import ConfigError, ModelError
 from gliolens.io.store import file_hash
+from gliolens.nn.swin import MergingBefore
 
 PIXELS: Final = 96
 """Edge of the cube a Swin UNETR sees, as in the pretraining of BrainSegFounder and of MONAI's own weights."""
@@ -53,9 +54,6 @@ _SOURCES: Final[Mapping[str, tuple[str, str]]] = {
         "that of your file",
     ),
 }
-_CORNERS_BEFORE: Final = (
-    (0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1), (1, 0, 1), (0, 1, 0), (0, 0, 1), (1, 1, 1),
-)  # fmt: skip
 
 
 def load(model: str, weights: Path | None, offline: bool) -> Encoder:
@@ -117,18 +115,6 @@ class Deepest(nn.Module):
         return deepest.mean(dim=(2, 3, 4))
 
 
-class MergingBefore(PatchMergingV2):
-    """How MONAI merged 2x2x2 patches before its version 1.5: two corners were left out and two taken twice."""
-
-    def forward(self, x: Float[Tensor, "n d h w c"]) -> Float[Tensor, "n e f g k"]:
-        """Half the grid and twice the channels."""
-        d, h, w = (n % 2 for n in x.shape[1:4])
-        x = nn.functional.pad(x, (0, 0, 0, w, 0, h, 0, d))
-        corners = [x[:, i::2, j::2, k::2] for i, j, k in _CORNERS_BEFORE]
-        merged: Tensor = self.reduction(self.norm(torch.cat(corners, dim=-1)))
-        return merged
-
-
 def _standard(x: Tensor) -> Tensor:
     there = (x != 0).to(x.dtype)
     axes = (2, 3, 4)
@@ -146,17 +132,12 @@ def _swin(kept: Mapping[str, Tensor], file: Path, *, older: bool) -> Deepest:
     """
     prefix = _prefix(kept, "patch_embed.proj.weight", file, "Swin UNETR")
     part = re.compile(re.escape(prefix) + r"(patch_embed|layers[1-4]c?)\.")
-    state = {_renamed(k.removeprefix(prefix)): v for k, v in kept.items() if part.match(k)}
+    state = {renamed(k.removeprefix(prefix)): v for k, v in kept.items() if part.match(k)}
     swin = SwinTransformer(
         **_swin_sizes(state, file), downsample=MergingBefore if older else "merging", spatial_dims=3
     )
     fill(swin, state, file, nothing)
     return Deepest(swin, standard=any(re.search(r"(^|\.)out\.conv\.", name) for name in kept))
-
-
-def _renamed(name: str) -> str:
-    """MONAI's first pretrained weights call the layers of a block's MLP fc1 and fc2."""
-    return name.replace(".mlp.fc1.", ".mlp.linear1.").replace(".mlp.fc2.", ".mlp.linear2.")
 
 
 def _swin_sizes(state: Mapping[str, Tensor], file: Path) -> dict[str, Any]:

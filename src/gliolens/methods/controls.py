@@ -7,6 +7,7 @@ A method that does not beat these has not read the scan:
     volume     the logarithm of the tumour's volume
     shape      the 14 shape features of the tumour
     permuted   all of the above, fitted to shuffled labels: what chance looks like under this very protocol
+    age, shape-age   as papers compare with: age alone; the 14 shape features and age
 
     q = softmax(W z + b),  z = standardised features,  p_k ~ q_k * prior_k
 
@@ -39,7 +40,7 @@ from gliolens.radiomics.shape import FEATURES, shape_features
 from gliolens.stats.priors import with_prior
 from gliolens.stats.scaling import Scaling
 
-Kind = Literal["age-sex", "site", "volume", "shape", "permuted"]
+Kind = Literal["age-sex", "site", "volume", "shape", "permuted", "age", "shape-age"]
 KINDS: Final[Mapping[Kind, str]] = {
     "age-sex": "age and sex",
     "site": "site",
@@ -48,9 +49,16 @@ KINDS: Final[Mapping[Kind, str]] = {
     "permuted": "permuted labels",
 }
 """Every control and its title; a table of scores must show them all."""
+BASELINES: Final[Mapping[Kind, str]] = {"age": "age alone", "shape-age": "14 shape features and age"}
+"""Further ones that papers compare with, and their titles."""
 
 VERSION: Final = 1
 """Raised whenever the same cases would give other numbers."""
+
+
+def titled(kind: Kind) -> str:
+    """What tables call a control."""
+    return {**KINDS, **BASELINES}[kind]
 
 
 @dataclass(frozen=True)
@@ -135,7 +143,7 @@ class Model:
         p = with_prior(q[None], np.array(self.prior))[0]
         return Prediction(
             case=case,
-            method=f"control: {KINDS[self.kind]}",
+            method=f"control: {titled(self.kind)}",
             probabilities={self.target: dict(zip(self.classes, p.tolist(), strict=True))},
             decisions={self.target: self.classes[int(q.argmax())]},
         )
@@ -202,7 +210,7 @@ def _softmax_form(machine: Any) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _needs_mask(kind: Kind) -> bool:
-    return kind in ("volume", "shape", "permuted")
+    return kind in ("volume", "shape", "permuted", "shape-age")
 
 
 def ready(cases: Cases, config: Config, cache: Path, tick: Tick | None = None) -> Sequence[Arrays]:
@@ -234,6 +242,8 @@ def measure(case: Case) -> Arrays:
 def _features(known: list[dict[str, float | str]], kind: Kind) -> Features:
     wanted = {
         "age-sex": ("age", "sex"),
+        "age": ("age",),
+        "shape-age": ("age", *FEATURES),
         "site": ("site",),
         "volume": ("log_volume",),
         "shape": FEATURES,

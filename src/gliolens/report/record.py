@@ -86,8 +86,9 @@ def _answer(case: Case, answer: Answer) -> dict[str, Any]:
     ]
     return {
         "method": told.method,
-        "probabilities": told.probabilities,
-        "decisions": told.decisions,
+        "target": answer.target,
+        "probabilities": {answer.target: told.probabilities[answer.target]},
+        "decisions": {answer.target: told.decisions[answer.target]},
         "cautions": list(answer.cautions),
         "trained_on": answer.trained_on,
         "auc_on_patients_held_out": scores,

@@ -135,6 +135,23 @@ def delong_difference(
     return Difference(Interval(value, max(-1.0, value - z * error), min(1.0, value + z * error)), p)
 
 
+def holm(p_values: Sequence[float]) -> list[float]:
+    """p-values corrected for their number (Holm 1979, jstor 4615733): no more than one in twenty families errs at .05.
+
+    Args:
+        p_values: of all comparisons of one family; NaN where one could not be made, which does not count.
+
+    Returns:
+        Corrected ones in the same order, 0 to 1; NaN stays NaN.
+    """
+    known = sorted((p, i) for i, p in enumerate(p_values) if not math.isnan(p))
+    out, least = [math.nan] * len(p_values), 0.0
+    for rank, (p, i) in enumerate(known):
+        least = max(least, min(1.0, p * (len(known) - rank)))
+        out[i] = least
+    return out
+
+
 _Wins = tuple[np.ndarray, np.ndarray]
 """A number for each positive and for each negative case, in pairs won: halves, so comparisons are exact."""
 

@@ -1,0 +1,144 @@
+"""Trained runs: read back, asked about a case, and what is to be said of their answers."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from gliolens.case import Case, CaseRow
+from gliolens.errors import CaseError
+from gliolens.further import further_targets
+from gliolens.io.store import read_json
+from gliolens.method import Model, find_method
+from gliolens.progress import say
+from gliolens.report.built_in import Drawn
+from gliolens.report.case_page import Answer
+from gliolens.report.scores import Score
+from gliolens.stats.intervals import Interval
+from gliolens.train import read_run
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """A run that answers one target, and perhaps further ones.
+
+    Attributes:
+        folder: where it lies.
+        about: its `run.json`.
+        scores: of its method and controls.
+        model: fitted.
+        further: scores of further targets that its method tells; empty for one that was not scored.
+    """
+
+    folder: Path
+    about: Mapping[str, Any]
+    scores: Sequence[Mapping[str, Any]]
+    model: Model
+    further: Mapping[str, Sequence[Mapping[str, Any]]]
+
+    @property
+    def target(self) -> str:
+        """What it tells."""
+        return str(self.about["settings"]["target"])
+
+    @property
+    def seen(self) -> set[str]:
+        """Every name of the patients it was trained on."""
+        return {*self.about["train_patients"], *self.about["train_cases"], *self.about["train_aliases"]}
+
+
+def read_trained(folder: Path) -> TrainedRun:
+    """Read a finished run back.
+
+    Raises:
+        ModelError: the folder holds no finished run, or a model that is not as its card says.
+    """
+    about = read_run(folder)
+    settings = about["settings"]
+    model = find_method(settings["method"]).load(folder / "model")
+    scored = {t: folder / "further" / t / "metrics.json" for t in further_targets(model)}
+    further = {t: read_json(file)["scores"] if file.is_file() else [] for t, file in scored.items()}
+    return TrainedRun(folder, about, read_json(folder / "metrics.json")["scores"], model, further)
+
+
+def answers_of(
+    case: Case, row: CaseRow, run: TrainedRun, drawn: Drawn | None, settled: set[str]
+) -> list[Answer]:
+    """A run's answer to its target and to the further ones that are not `settled` by a run of their own, or by it."""
+    say(f"{row.case}: asking the run {run.folder.name}")
+    needed = getattr(run.model, "needs", run.about["series"])
+    missing = [s for s in needed if s not in case.series]
+    if missing:
+        raise CaseError(
+            case.id,
+            found=f"series {', '.join(case.series)}",
+            expected=f"{', '.join(missing)} too: the run {run.folder.name} was trained with it",
+            fix="add the file, or name a run trained without that series",
+        )
+    prediction = run.model.predict(case)
+    prediction = replace(prediction, heatmaps=run.model.explain(case))
+    beside = [drawn.beside_run] if drawn and prediction.labels is None else []
+    told = {run.target: run.scores, **{t: s for t, s in run.further.items() if t not in settled}}
+    settled.update(told)
+    return [
+        Answer(
+            target=target,
+            prediction=prediction,
+            trained_on=_trained_words(run, scores),
+            scores=[_score(s) for s in scores],
+            cautions=[*_cautions(row, run, target, scores), *beside],
+        )
+        for target, scores in told.items()
+    ]
+
+
+def _trained_words(run: TrainedRun, scores: Sequence[Mapping[str, Any]]) -> str:
+    words = f"{len(run.about['train_cases'])} cases of {run.about['cohort']}"
+    return f"{words}, scored on {scores[0]['n']} others" if scores else f"{words}, never scored"
+
+
+def _score(plain: Mapping[str, Any]) -> Score:
+    def number(key: str) -> float:
+        return float("nan") if plain.get(key) is None else float(plain[key])
+
+    auc = Interval(number("auc"), number("auc_low"), number("auc_high"), plain.get("auc_reason", ""))
+    return Score(str(plain["method"]), auc, bool(plain["control"]))
+
+
+def _cautions(row: CaseRow, run: TrainedRun, target: str, scores: Sequence[Mapping[str, Any]]) -> list[str]:
+    out = []
+    if known := _trained_on(row, run):
+        out.append(
+            f"This patient was in the training set ({known}): the answer is a memory, not a prediction."
+        )
+    elif known := _named_in_files(row, run):
+        out.append(
+            f"Files are named {known}, as a patient of the training set: if so, the answer is a memory."
+        )
+    schemes = run.about["label_schemes"]
+    if len(schemes) > 1 and target in ("grade", "who_grade"):
+        out.append(f"The training labels mix {', '.join(schemes)}.")
+    if not scores:
+        return [*out, "This answer was never scored: too few held-out patients have it on record."]
+    mine = next(s for s in scores if not s["control"])["auc"]
+    better = [
+        s["method"] for s in scores if s["control"] and None not in (s["auc"], mine) and s["auc"] >= mine
+    ]
+    if better:
+        out.append(f"On the patients held out, it did no better than {', '.join(better)} alone.")
+    return out
+
+
+def _trained_on(row: CaseRow, run: TrainedRun) -> str | None:
+    """The name by which this patient was trained on, if he was."""
+    return next((name for name in (row.case, row.patient, *row.aliases) if name in run.seen), None)
+
+
+def _named_in_files(row: CaseRow, run: TrainedRun) -> str | None:
+    """The name of a trained patient with which a file's name begins; numbers alone name no one."""
+    told = (n for n in sorted(run.seen, key=len, reverse=True) if not n.isdigit())
+    starts = [file.name for file in row.files.values()]
+    return next(
+        (n for n in told if any(re.match(rf"{re.escape(n)}(?![0-9A-Za-z])", s) for s in starts)), None
+    )

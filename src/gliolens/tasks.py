@@ -1,0 +1,118 @@
+"""Several questions about one patient: which there are, what is known of each, and what the answers owe one another."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812
+
+from gliolens.case import CaseRow
+from gliolens.errors import CohortError
+from gliolens.labels import TARGETS
+
+UNKNOWN: Final = -1
+"""Stands for a class that is not known."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """One question.
+
+    Attributes:
+        target: name from `labels.TARGETS`.
+        classes: those told apart, in order.
+        shares: of the classes among the patients learnt from, summing to 1.
+    """
+
+    target: str
+    classes: tuple[str, ...]
+    shares: tuple[float, ...]
+
+    def truth(self, row: CaseRow) -> int:
+        """Place of a case's class, or `UNKNOWN`; a class that is none of the task's is unknown too."""
+        told = row.targets.get(self.target)
+        return self.classes.index(told) if told in self.classes else UNKNOWN
+
+
+def task_of(target: str, rows: Sequence[CaseRow], classes: Sequence[str] = ()) -> Task | None:
+    """A question as patients can teach it: its classes that occur; None where fewer than two do.
+
+    Args:
+        target: name from `labels.TARGETS`.
+        rows: the patients to learn from; the healthy are no case of a tumour's class.
+        classes: the classes, where they are settled.
+
+    Raises:
+        CohortError: WHO grades of two editions would be pooled.
+    """
+    check_schemes(rows, target)
+    known = [row.targets[target] for row in rows if target in row.targets]
+    told = tuple(classes) or tuple(c for c in TARGETS[target] if c in known and c != "healthy")
+    counts = np.array([known.count(c) for c in told], float)
+    if len(told) < 2 or not counts.all():
+        return None
+    return Task(target, told, tuple((counts / counts.sum()).tolist()))
+
+
+def check_schemes(rows: Sequence[CaseRow], target: str) -> None:
+    """Raise CohortError where WHO grades of two editions would be pooled."""
+    graded = [row for row in rows if target in row.targets]
+    schemes = sorted({row.label_scheme for row in graded if row.label_scheme in ("who2016", "who2021")})
+    if target == "who_grade" and len(schemes) > 1:
+        raise CohortError(
+            f"WHO grades of {' and '.join(schemes)} are never pooled: the same tumour can have another grade; "
+            "index the cohort again with --label-scheme, or make a table of each"
+        )
+
+
+def task_loss(
+    logits: Float[Tensor, "b k"], truth: Int64[Tensor, " b"], weights: Float[Tensor, " k"]
+) -> Tensor | None:
+    """Cross-entropy over the cases whose class is known; None where that is none of them.
+
+    No gradient comes from a case whose class is unknown, and none at all for a head that no case of a batch teaches.
+
+    Args:
+        logits: of each case.
+        truth: place of its class, or `UNKNOWN`.
+        weights: of the classes.
+    """
+    if not (truth != UNKNOWN).any():
+        return None
+    return F.cross_entropy(logits.float(), truth, weight=weights.to(logits.device), ignore_index=UNKNOWN)
+
+
+def class_weights(task: Task, *, balanced: bool) -> Tensor:
+    """Weights that make every class count the same, with mean 1 over cases; or ones."""
+    shares = torch.tensor(task.shares)
+    return 1 / (len(shares) * shares) if balanced else torch.ones_like(shares)
+
+
+def coherent(p: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, float]]:
+    """Probabilities that can be true together under WHO 2021: a 1p/19q codeletion comes with an IDH mutation.
+
+    With m and c the probabilities of mutation and of codeletion by themselves, the joint answer is that of two
+    independent ones given that wildtype with codeletion does not occur (WHO 2021, doi 10.1093/neuonc/noab106):
+
+        P(mutant) = m / Z,   P(codeleted) = m c / Z,   Z = 1 - (1 - m) c
+
+    Probabilities of other targets, and those of a case where only one of the two is told, stay as they are. Where both
+    say for certain what cannot be (m = 0, c = 1), the IDH status is believed.
+    """
+    out = {target: dict(classes) for target, classes in p.items()}
+    if (
+        not {"idh", "codel_1p19q"} <= set(p)
+        or "mutant" not in p["idh"]
+        or "codeleted" not in p["codel_1p19q"]
+    ):
+        return out
+    m, c = p["idh"]["mutant"], p["codel_1p19q"]["codeleted"]
+    rest = 1 - (1 - m) * c
+    mutant, codeleted = (m / rest, m * c / rest) if rest > 0 else (0.0, 0.0)
+    out["idh"] = {"wildtype": 1 - mutant, "mutant": mutant}
+    out["codel_1p19q"] = {"intact": 1 - codeleted, "codeleted": codeleted}
+    return out
