@@ -341,3 +341,19 @@ def test_bootstrap_refuses_what_does_not_fit():
         bootstrap(np.mean, ["a", "b"], [0, 1, 1])
     with pytest.raises(ConfigError, match="resamples"):
         bootstrap(np.mean, ["a", "b"], [0, 1], resamples=0)
+
+
+def test_holm_as_worked_by_hand():
+    """Four comparisons, as in textbooks: .01 .04 .03 .005 become .03 .06 .06 .02; one that was not made stays so."""
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    told = holm([0.01, math.nan, 0.9, 0.8])
+    assert told[0] == pytest.approx(0.03)
+    assert math.isnan(told[1])
+    assert told[2:] == [1.0, 1.0]
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
+def test_holm_never_helps_and_keeps_the_order(p):
+    told = holm(p)
+    assert all(t >= q - 1e-15 for t, q in zip(told, p, strict=True))
+    assert all(b >= a for (_, a), (_, b) in pairwise(sorted(zip(p, told, strict=True))))

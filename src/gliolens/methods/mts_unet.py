@@ -44,6 +44,7 @@ from gliolens.progress import Counter, Tick, say
 from gliolens.radiomics.mismatch import mismatch_sign
 from gliolens.saved import read_model, write_model
 from gliolens.segmenter import TISSUES, TUMOUR_ONLY, Draw, loss_of, tissues_of
+from gliolens.slices import as_seen
 from gliolens.stats.priors import with_prior
 from gliolens.tasks import Task, class_weights, coherent, task_loss, task_of
 from gliolens.whole_case import Seen, look
@@ -199,13 +200,14 @@ class _Task(L.LightningModule):
 
     def __init__(self, net: MultiTaskNet, tasks: Sequence[Task], config: Config, steps: int) -> None:
         super().__init__()
-        self.net, self.tasks, self.settings, self.steps = net, tasks, config, steps
+        self.net = net.to(memory_format=torch.channels_last_3d)  # a third faster, in training only
+        self.tasks, self.settings, self.steps = tasks, config, steps
         self.outline = loss_of("dice+cross-entropy", torch.ones(1))
         self.weights = [class_weights(task, balanced=config.balance) for task in tasks]
 
     def training_step(self, batch: list[Tensor], _: int) -> Tensor | None:
         image, there, labels, has_mask, truth = batch
-        told: Told = self.net(image, there)
+        told: Told = self.net(as_seen(image), there)
         parts = [self.outline(told.tissues[has_mask].float(), labels[has_mask])] if has_mask.any() else []
         for i, (task, weights) in enumerate(zip(self.tasks, self.weights, strict=True)):
             loss = task_loss(told.answers[task.target], truth[:, i], weights)
@@ -249,6 +251,7 @@ def fit(cases: Cases, config: Config, run: Run) -> "Model":
     label = f"{', '.join(['outline', *(t.target for t in tasks)])} on {len(crops)} patients, epochs"
     train(task, batches, epochs=config.epochs, folder=run.folder, label=label, seed=run.seed)
     forget(run.folder)
+    net = net.to(memory_format=torch.contiguous_format)
     return Model(run.target, config, net.eval(), tissues, tasks, taken)
 
 

@@ -83,7 +83,8 @@ def reproduce(
     rows = read_cohort(cohort)
     if varied := sorted(SET_HERE & set(settings)):
         raise ConfigError(f"{', '.join(varied)}: every one of these is varied or fixed here; leave them out")
-    asked: Config = changed(Config.preset("paper").scaled(scale), settings)
+    given = {k: v for k, v in settings.items() if k != "offline"}  # nothing is ever fetched
+    asked: Config = changed(Config.preset("paper").scaled(scale), given)
     config = replace(asked, series=common_series(rows, target))
     check_folder(
         out, {"cohort": file_hash(cohort), "target": target, "seed": seed, "settings": asdict(config)}

@@ -1,0 +1,77 @@
+"""Several questions at once: what is known, what is learnt, and what can be true together."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gliolens.case import CaseRow
+from gliolens.errors import CohortError
+from gliolens.tasks import UNKNOWN, class_weights, coherent, task_loss, task_of
+
+SHARE = st.floats(0.001, 0.999)
+
+
+def rows(*targets, scheme=None):
+    return [CaseRow(str(i), str(i), targets=t, label_scheme=scheme) for i, t in enumerate(targets)]
+
+
+def test_a_task_is_what_patients_can_teach():
+    cohort = rows({"idh": "mutant"}, {"idh": "wildtype"}, {"idh": "mutant"}, {"grade": "HGG"}, {})
+    task = task_of("idh", cohort)
+    assert task.classes == ("wildtype", "mutant")
+    assert task.shares == pytest.approx((1 / 3, 2 / 3))
+    assert [task.truth(row) for row in cohort] == [1, 0, 1, UNKNOWN, UNKNOWN]
+    assert task_of("grade", cohort) is None
+    assert task_of("grade", rows({"grade": "HGG"}, {"grade": "healthy"})) is None
+
+
+def test_a_class_nobody_taught_is_not_known():
+    task = task_of("who_grade", rows({"who_grade": "2"}, {"who_grade": "4"}))
+    assert task.truth(rows({"who_grade": "3"})[0]) == UNKNOWN
+
+
+def test_grades_of_two_editions_are_not_pooled():
+    mixed = [*rows({"who_grade": "2"}, scheme="who2016"), *rows({"who_grade": "4"}, scheme="who2021")]
+    with pytest.raises(CohortError, match="never pooled"):
+        task_of("who_grade", mixed)
+
+
+def test_the_loss_is_that_of_the_known_cases_alone():
+    logits, weights = torch.randn(5, 3), torch.tensor([1.0, 2.0, 0.5])
+    truth = torch.tensor([2, UNKNOWN, 0, UNKNOWN, 1])
+    known = torch.nn.functional.cross_entropy(logits[[0, 2, 4]], truth[[0, 2, 4]], weight=weights)
+    assert task_loss(logits, truth, weights).item() == pytest.approx(known.item())
+    assert task_loss(logits, torch.full((5,), UNKNOWN), weights) is None
+
+
+def test_balanced_classes_weigh_the_same_in_all():
+    task = task_of("idh", rows(*[{"idh": "mutant"}] * 3, {"idh": "wildtype"}))
+    weights = class_weights(task, balanced=True)
+    assert (weights * torch.tensor(task.shares)).tolist() == pytest.approx([0.5, 0.5])
+    assert class_weights(task, balanced=False).tolist() == [1, 1]
+
+
+@given(SHARE, SHARE)
+def test_answers_can_be_true_together(m, c):
+    """The joint answer: what is left of two independent ones when wildtype with codeletion is struck out."""
+    joint = np.array([[(1 - m) * (1 - c), 0.0], [m * (1 - c), m * c]])
+    joint /= joint.sum()
+    told = coherent({
+        "idh": {"wildtype": 1 - m, "mutant": m}, "codel_1p19q": {"intact": 1 - c, "codeleted": c},
+        "grade": {"LGG": 0.2, "HGG": 0.8},
+    })  # fmt: skip
+    assert list(told["idh"].values()) == pytest.approx(joint.sum(axis=1))
+    assert list(told["codel_1p19q"].values()) == pytest.approx(joint.sum(axis=0))
+    assert told["codel_1p19q"]["codeleted"] <= told["idh"]["mutant"] + 1e-12
+    assert told["grade"] == {"LGG": 0.2, "HGG": 0.8}
+
+
+def test_one_answer_alone_owes_nothing_and_certain_nonsense_is_settled_by_idh():
+    alone = {"codel_1p19q": {"intact": 0.1, "codeleted": 0.9}}
+    assert coherent(alone) == alone
+    told = coherent(
+        {"idh": {"wildtype": 1.0, "mutant": 0.0}, "codel_1p19q": {"intact": 0.0, "codeleted": 1.0}}
+    )
+    assert told["idh"]["mutant"] == told["codel_1p19q"]["codeleted"] == 0
