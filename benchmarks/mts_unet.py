@@ -15,6 +15,7 @@ import argparse
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -99,7 +100,8 @@ def head(case):
 
 def trained(work, cases, steps):
     """The network after some steps on cubes of 64 around the tumours of all cases but the last."""
-    net, file = _network(PAPER, len(TISSUES), TASKS), work / f"network-{steps}.safetensors"
+    kept = replace(PAPER, lean=False)  # here memory is no matter
+    net, file = _network(kept, len(TISSUES), TASKS), work / f"network-{steps}.safetensors"
     if file.is_file():
         net.load_state_dict(load_file(file))
         return net.eval()

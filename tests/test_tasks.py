@@ -41,9 +41,16 @@ def test_grades_of_two_editions_are_not_pooled():
 def test_the_loss_is_that_of_the_known_cases_alone():
     logits, weights = torch.randn(5, 3), torch.tensor([1.0, 2.0, 0.5])
     truth = torch.tensor([2, UNKNOWN, 0, UNKNOWN, 1])
-    known = torch.nn.functional.cross_entropy(logits[[0, 2, 4]], truth[[0, 2, 4]], weight=weights)
-    assert task_loss(logits, truth, weights).item() == pytest.approx(known.item())
+    each = [-float(torch.log_softmax(logits[i], 0)[k] * weights[k]) for i, k in ((0, 2), (2, 0), (4, 1))]
+    assert task_loss(logits, truth, weights).item() == pytest.approx(sum(each) / 3, rel=1e-5)
     assert task_loss(logits, torch.full((5,), UNKNOWN), weights) is None
+
+
+def test_a_rare_class_keeps_its_weight_in_a_batch_of_one():
+    """PyTorch's own mean divides by the batch's weights: alone, a case of a rare class would count as any other."""
+    logits, weights = torch.zeros(1, 2), torch.tensor([0.5, 5.0])
+    rare, common = (task_loss(logits, torch.tensor([k]), weights).item() for k in (1, 0))
+    assert rare == pytest.approx(10 * common)
 
 
 def test_balanced_classes_weigh_the_same_in_all():

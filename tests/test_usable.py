@@ -9,6 +9,7 @@ import pytest
 from gliolens.case import CaseRow
 from gliolens.cohorts.phantom.cohort import write_phantom
 from gliolens.cohorts.phantom.traits import PhantomConfig
+from gliolens.cohorts.splits import Fold, Split
 from gliolens.errors import CohortError
 from gliolens.io.tables import read_cohort
 from gliolens.method import find_method
@@ -69,3 +70,67 @@ def test_scans_that_two_patients_share_are_refused(cohort, tmp_path, name):
         usable_cases((*cohort, again), **asked)
     known = replace(again, aliases=(cohort[0].case,))
     assert len(usable_cases((*cohort, known), **asked).cases) == 7  # one patient: on one side of every split
+
+
+# --- cases without the target, that teach something else
+
+
+def teaching(cohort, tmp_path, **changes):
+    """The cohort with one more row: the first patient's scans again, changed; and who may learn from it."""
+    config = find_method("mts-unet").Config.preset("sound").scaled("demo")
+    both = [Entrant(n, "mts-unet", replace(config, voxel_mm=mm)) for n, mm in (("a", 3.0), ("b", 4.0))]
+    entrants = (
+        *both,
+        Entrant("c", "shape-resnet", find_method("shape-resnet").Config.preset("sound").scaled("demo")),
+    )
+    rows = (*cohort, replace(under_another_name(cohort[0], tmp_path), **changes))
+    asked = {"target": "grade", "series": config.series, "entrants": entrants, "cache": tmp_path / "cache"}
+    return rows, asked
+
+
+def split_of(cases, test, kind="holdout"):
+    train = tuple(row.case for row in cases.rows if row.case not in test)
+    return Split(kind, "grade", 0, (Fold(train, tuple(test)),), ())
+
+
+def test_a_tested_patients_scans_under_another_name_are_not_learnt_from_in_secret(cohort, tmp_path):
+    """Without mask or label they are no case to be tested; one method sees them, another does not."""
+    rows, asked = teaching(cohort, tmp_path, mask=None, targets={"idh": "mutant"})
+    with pytest.raises(CohortError, match=f"{cohort[0].case} and renamed"):
+        usable_cases(rows, **asked)
+
+
+def test_others_of_a_tested_patient_or_site_are_left_out(cohort, tmp_path):
+    first = cohort[0]
+    rows, asked = teaching(cohort, tmp_path, mask=None, targets={"idh": "mutant"}, aliases=("between",))
+    between = CaseRow(
+        "link", "between", aliases=(first.case,)
+    )  # says that the two are one, and is no case itself
+    rows = (*rows, between)
+    found = usable_cases(rows, **asked)
+    assert [row.case for row in found.others] == ["renamed"]
+    assert found.others_beside(split_of(found.cases, [first.case]), 0, rows) == ()
+    elsewhere = next(row for row in cohort if row.site != rows[-2].site)
+    assert [r.case for r in found.others_beside(split_of(found.cases, [elsewhere.case]), 0, rows)] == [
+        "renamed"
+    ]
+    away = split_of(found.cases, [row.case for row in cohort if row.site == first.site and row.case != first.case] or
+                    [elsewhere.case], "leave_one_site_out")  # fmt: skip
+    tested = {row.site for row in cohort if row.case in away.folds[0].test}
+    assert bool(found.others_beside(away, 0, rows)) == (first.site not in tested)
+
+
+def test_a_refused_case_teaches_nothing(cohort, tmp_path):
+    from gliolens.protocol import controls
+
+    empty = tmp_path / "empty.nii.gz"
+    from gliolens.case import Volume
+    from gliolens.io.nifti import read_labels, write_volume
+
+    stored, _ = read_labels(cohort[1].mask, "x")
+    write_volume(empty, Volume(stored.volume.voxels * 0, stored.volume.affine), stored.volume.grid)
+    rows = (*cohort[:1], replace(cohort[1], mask=empty), *cohort[2:])
+    _, asked = teaching(cohort, tmp_path)
+    found = usable_cases(rows, **{**asked, "entrants": (*asked["entrants"], *controls())})
+    assert set(found.failures) == {cohort[1].case}
+    assert found.others == ()

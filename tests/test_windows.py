@@ -21,8 +21,8 @@ def test_windows_cover_an_axis_and_overlap_enough(size, edge, overlap):
     assert first[-1] == size - edge
     steps = np.diff(first)
     assert (steps > 0).all()
-    assert steps.max() <= edge * (1 - overlap) + 1  # whole voxels
-    fewest = 1 + int(np.ceil((size - edge) / (edge * (1 - overlap)) - 1e-9))
+    assert steps.max() <= max(1, edge * (1 - overlap)) + 1  # whole voxels
+    fewest = 1 + int(np.ceil((size - edge) / max(1, edge * (1 - overlap)) - 1e-9))
     assert len(first) == fewest
 
 
@@ -69,4 +69,4 @@ def test_a_small_image_lies_in_the_middle():
     whole = filled_up(image, 32)
     assert whole.shape == (3, 32, 40, 32)
     assert torch.equal(whole[(slice(None), *placed(image.shape[1:], 32))], image)
-    assert whole.abs().sum() == image.abs().sum()
+    assert (whole != 0).sum() == (image != 0).sum()

@@ -85,12 +85,11 @@ def bench(
     found = usable_cases(
         rows, target=target, series=series, entrants=entrants, cache=out / "cache", tick=Counter("checking cases"),
     )  # fmt: skip
-    usable = found.cases.rows
-    truth = read_truth(cohort, usable, target)
+    usable, truth = found.cases.rows, read_truth(cohort, found.cases.rows, target)
     division = division_of(split, rows, found.cases, target) or kfold(usable, target, folds=folds, seed=seed)
     write_split(out / "splits.json", division)
     run = Run(target, found.classes, out, out / "cache", seed)
-    others = [found.others_beside(fold.test, rows) for fold in division.folds]
+    others = [found.others_beside(division, k, rows) for k in range(len(division.folds))]
     answers = _compete_over_folds(entrants, found.cases, division, run, others)
     answers, table = score_beside_ceilings(answers, truth, target, found.classes, seed=seed)
     write_results(out, answers, table, found.failures)

@@ -3,7 +3,7 @@
 A patient may lack series, a mask, or the class of any task; what is there is told beside the image.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -37,9 +37,9 @@ def brain_volume(case: Case, series: Sequence[str], voxel_mm: float) -> dict[str
 
     Returns:
         `image` (C, D, H, W) float16, mean 0 and standard deviation 1 over the brain, 0 beyond it and where a series is
-        missing; `there` (C,), which are not; `labels` (D, H, W), 0 to 3; `has_mask`; `binary`, whether the mask tells
-        the whole tumour only; `middle` (3,), voxel in the middle of the tumour's box; `affine` (4, 4); `grid` (5, 4),
-        affine and shape of the case's own grid.
+        missing; `there` (C,), which are not; `labels` (D, H, W), 0 to 3; `has_mask`, whether there is one with tumour;
+        `binary`, whether the mask tells the whole tumour only; `middle` (3,), voxel in the middle of the tumour's box;
+        `affine` (4, 4); `grid` (5, 4), affine and shape of the case's own grid.
 
     Raises:
         CaseError: none of the series is there, or one has no contrast.
@@ -66,7 +66,7 @@ def brain_volume(case: Case, series: Sequence[str], voxel_mm: float) -> dict[str
         "image": image.astype(np.float16),
         "there": np.array([s in images for s in series]),
         "labels": labels,
-        "has_mask": np.array(case.tumour is not None),
+        "has_mask": np.array(labels.any()),  # an empty mask of a glioma is none
         "binary": np.array(binary),
         "middle": middle_of(labels),
         "affine": cube.affine,
@@ -79,6 +79,22 @@ def _box_grid(grid: Grid, brain: np.ndarray, voxel_mm: float) -> Grid:
     extent = [(s.stop - s.start) * mm for s, mm in zip(bounding_box(brain), grid.spacing, strict=True)]
     d, h, w = (int(np.ceil(mm / voxel_mm)) + 2 for mm in extent)
     return cube_grid(grid, brain, "brain", (d, h, w), (voxel_mm,) * 3)
+
+
+def check_complete(case: str, there: Collection[str], series: Sequence[str]) -> None:
+    """Raise CaseError where a case lacks a series that its network has never been without."""
+    if missing := [s for s in series if s not in there]:
+        raise CaseError(
+            case,
+            found=f"series {', '.join(there) or 'none'}",
+            expected=f"{', '.join(missing)} too: this network never saw a patient without",
+            fix="add the file, or train with drop above 0, as the sound preset does",
+        )
+
+
+def teaches(arrays: Arrays, edge: int) -> bool:
+    """Whether a patient's cube holds what his labels speak of; where the tumour is not known, the brain must fit."""
+    return bool(arrays["has_mask"]) or max(arrays["labels"].shape) <= edge
 
 
 def middle_of(labels: np.ndarray) -> np.ndarray:

@@ -12,7 +12,7 @@ from gliolens.io.store import write_json, write_text
 from gliolens.loader import Arrays, Cases
 from gliolens.method import Run
 from gliolens.progress import say
-from gliolens.protocol import Entrant, answer_row, compete, controls, plain_scores, score_beside_ceilings
+from gliolens.protocol import Entrant, answer_row, compete, controls, metrics_of, score_beside_ceilings
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,4 +98,4 @@ def write_further(run: Run, found: Mapping[str, Further]) -> None:
     for target, further in found.items():
         folder = run.folder / "further" / target
         write_text(folder / "predictions.csv", further.answers.to_csv(index=False))
-        write_json(folder / "metrics.json", {"scores": plain_scores(further.table)})
+        write_json(folder / "metrics.json", metrics_of(further.table))

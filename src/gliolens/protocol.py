@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from gliolens.case import CaseRow, Prediction
-from gliolens.cohorts.phantom.ceiling import CEILINGS, Truth, ceiling_rows
+from gliolens.cohorts.phantom.ceiling import CEILINGS, Truth, ceiling_note, ceiling_rows
 from gliolens.errors import CohortError, ConfigError
 from gliolens.io.store import content_hash, read_json, write_json, write_text
 from gliolens.loader import Arrays, Cases, fingerprint
@@ -104,8 +104,10 @@ def compete(
 
 def _identity(entrant: Entrant, train: Cases, test: Cases, run: Run) -> str:
     """A hash of all that the answers depend on."""
-    sides = [[(row.case, row.targets[run.target], row.age, row.sex, row.site, fingerprint(row)) for row in side.rows]
-             for side in (train, test)]  # fmt: skip
+    sides = [
+        [(r.case, sorted(r.targets.items()), r.age, r.sex, r.site, fingerprint(r)) for r in side.rows]
+        for side in (train, test)
+    ]
     made = [identity_of(find_method(entrant.method), entrant.config), asdict(entrant.config), train.series]
     others = (
         [[(row.case, sorted(row.targets.items()), fingerprint(row)) for row in run.others]]
@@ -272,6 +274,15 @@ def plain_scores(table: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
                 plain[f"{s}_reason"] = i.reason
         out.append(plain)
     return out
+
+
+def metrics_of(table: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """A table of scores as JSON holds it: `scores` of methods and controls; `ceilings` apart, where there are any."""
+    plain = plain_scores(table)
+    metrics: dict[str, Any] = {"scores": [row for row in plain if not row["ceiling"]]}
+    if ceilings := [row for row in plain if row["ceiling"]]:
+        metrics |= {"ceilings": ceilings, "about_ceilings": ceiling_note(table)}
+    return metrics
 
 
 def check_settings(path: Path, settings: Mapping[str, Any], option: str = "-o") -> None:

@@ -43,6 +43,11 @@ class TrainedRun:
         return str(self.about["settings"]["target"])
 
     @property
+    def draws(self) -> bool:
+        """Whether it outlines the tumour itself, and so can be asked where no outline is at hand."""
+        return bool(getattr(self.model, "draws", False))
+
+    @property
     def seen(self) -> set[str]:
         """Every name of the patients it was trained on."""
         return {*self.about["train_patients"], *self.about["train_cases"], *self.about["train_aliases"]}

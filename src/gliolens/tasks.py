@@ -13,9 +13,12 @@ from torch.nn import functional as F  # noqa: N812
 from gliolens.case import CaseRow
 from gliolens.errors import CohortError
 from gliolens.labels import TARGETS
+from gliolens.progress import say
 
 UNKNOWN: Final = -1
 """Stands for a class that is not known."""
+GRADES: Final = {"grade", "who_grade"}
+"""Two ways to ask for the same thing."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,24 @@ def task_of(target: str, rows: Sequence[CaseRow], classes: Sequence[str] = ()) -
     return Task(target, told, tuple((counts / counts.sum()).tolist()))
 
 
+def tasks_of(
+    target: str, classes: Sequence[str], asked: Sequence[str], rows: Sequence[CaseRow]
+) -> tuple[Task, ...]:
+    """The questions a run learns: its target first, then others that its patients can teach.
+
+    Args:
+        target: the run's.
+        classes: of the target.
+        asked: what is to be told; of two kinds of grade only the target.
+        rows: all that is learnt from.
+    """
+    others = [t for t in asked if t != target and not {t, target} <= GRADES]
+    found = [task_of(target, rows, classes), *(task_of(t, rows) for t in others)]
+    if untold := [t for t, task in zip(others, found[1:], strict=True) if task is None]:
+        say(f"{', '.join(untold)}: fewer than two classes among the patients learnt from; not told")
+    return tuple(task for task in found if task is not None)
+
+
 def check_schemes(rows: Sequence[CaseRow], target: str) -> None:
     """Raise CohortError where WHO grades of two editions would be pooled."""
     graded = [row for row in rows if target in row.targets]
@@ -72,7 +93,7 @@ def check_schemes(rows: Sequence[CaseRow], target: str) -> None:
 def task_loss(
     logits: Float[Tensor, "b k"], truth: Int64[Tensor, " b"], weights: Float[Tensor, " k"]
 ) -> Tensor | None:
-    """Cross-entropy over the cases whose class is known; None where that is none of them.
+    """Mean over the cases whose class is known of their weighted cross-entropy; None where that is none of them.
 
     No gradient comes from a case whose class is unknown, and none at all for a head that no case of a batch teaches.
 
@@ -81,9 +102,14 @@ def task_loss(
         truth: place of its class, or `UNKNOWN`.
         weights: of the classes.
     """
-    if not (truth != UNKNOWN).any():
+    known = truth != UNKNOWN
+    if not known.any():
         return None
-    return F.cross_entropy(logits.float(), truth, weight=weights.to(logits.device), ignore_index=UNKNOWN)
+    # PyTorch's mean would divide by the weights of this batch: in a batch of one or two they would cancel
+    losses = F.cross_entropy(
+        logits.float(), truth, weight=weights.to(logits.device), ignore_index=UNKNOWN, reduction="sum"
+    )
+    return losses / known.sum()
 
 
 def class_weights(task: Task, *, balanced: bool) -> Tensor:

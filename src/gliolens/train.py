@@ -10,7 +10,7 @@ import pandas as pd
 
 from gliolens.about import software
 from gliolens.case import CaseRow
-from gliolens.cohorts.phantom.ceiling import ceiling_note, read_truth
+from gliolens.cohorts.phantom.ceiling import read_truth
 from gliolens.cohorts.splits import Split, holdout, read_split, write_split
 from gliolens.errors import CohortError, ModelError
 from gliolens.fidelity import write_fidelity
@@ -28,6 +28,7 @@ from gliolens.protocol import (
     compete,
     controls,
     entrant_of,
+    metrics_of,
     plain_scores,
     score_beside_ceilings,
 )
@@ -101,7 +102,7 @@ def train(
     division = division_of(split, rows, found.cases, target) or holdout(found.cases.rows, target, seed=seed)
     write_split(out / "splits.json", division)
     fold = division.folds[0]
-    run = Run(target, found.classes, out, cache, seed, found.others_beside(fold.test, rows))
+    run = Run(target, found.classes, out, cache, seed, found.others_beside(division, 0, rows))
     answers = _compete_once(entrants, found.cases, division, run)
     answers, table = score_beside_ceilings(answers, truth, target, found.classes, seed=seed)
     sides = found.cases.only(fold.train), found.cases.only(fold.test)
@@ -206,15 +207,6 @@ def write_results(
     if failures:
         write_json(folder / "failures.json", failures)
         say(f"{len(failures)} cases were refused: see {folder / 'failures.json'}")
-
-
-def metrics_of(table: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """A table of scores as JSON holds it: `scores` of methods and controls; `ceilings` apart, where there are any."""
-    plain = plain_scores(table)
-    metrics: dict[str, Any] = {"scores": [row for row in plain if not row["ceiling"]]}
-    if ceilings := [row for row in plain if row["ceiling"]]:
-        metrics |= {"ceilings": ceilings, "about_ceilings": ceiling_note(table)}
-    return metrics
 
 
 def read_run(folder: Path) -> dict[str, Any]:

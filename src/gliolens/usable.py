@@ -1,7 +1,7 @@
 """Which cases of a cohort a run can use, and why not the others."""
 
 import hashlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from gliolens.case import CaseRow
-from gliolens.cohorts.splits import patients
+from gliolens.cohorts.splits import Split, patients
 from gliolens.errors import CaseError, CohortError, ExcludedError
 from gliolens.labels import SERIES, TARGETS
 from gliolens.loader import Cases, select
@@ -38,16 +38,21 @@ class Usable:
     failures: Mapping[str, str]
     others: tuple[CaseRow, ...] = ()
 
-    def others_beside(self, test: Collection[str], rows: Sequence[CaseRow]) -> tuple[CaseRow, ...]:
-        """Those of `others` that are of no patient who is tested.
+    def others_beside(self, split: Split, fold: int, rows: Sequence[CaseRow]) -> tuple[CaseRow, ...]:
+        """Those of `others` that are of no patient who is tested, and, where sites are left out, of no site that is.
 
         Args:
-            test: ids of the cases tested.
+            split: how the usable cases are divided.
+            fold: which of its folds.
             rows: the whole cohort: any of its rows may tell by its aliases that two names are one patient.
         """
-        who = patients(rows)
+        who, test = patients(rows), set(split.folds[fold].test)
         tested = {who[case] for case in test}
-        return tuple(row for row in self.others if who[row.case] not in tested)
+        sites = {row.site for row in self.cases.rows if row.case in test} | {None}
+        away = split.kind == "leave_one_site_out"
+        return tuple(
+            row for row in self.others if who[row.case] not in tested and not (away and row.site in sites)
+        )
 
 
 MANY: Final = 1000
@@ -88,7 +93,7 @@ def usable_cases(
         if classes and row.targets[target] not in classes:
             left_out[row.case] = f"{target} {row.targets[target]}, which the run was not trained to tell"
     cases, failures = Cases(tuple(r for r in chosen if r.case not in left_out), tuple(series)), {}
-    seen: dict[str, str] = {}
+    seen: dict[str, dict[str, str]] = {}
     for i, row in enumerate(cases.rows):
         try:
             seen[row.case] = _read(cases.only([row.case]), entrants, cache)
@@ -101,7 +106,8 @@ def usable_cases(
     cases = cases.only(seen)
     _say_left_out(left_out, failures)
     check_schemes(cases.rows, target)
-    others = _others(rows, cases, entrants, cache, seen) if learning else ()
+    rest = [row for row in rows if row.case not in {*seen, *failures}]
+    others = _others(rest, cases, entrants, cache, seen) if learning else ()
     _check_distinct((*cases.rows, *others), seen)
     present = set(cases.classes(target))
     if len(present) < (1 if classes else 2):
@@ -115,14 +121,18 @@ def usable_cases(
 
 
 def _others(
-    rows: Sequence[CaseRow], cases: Cases, entrants: Sequence[Entrant], cache: Path, seen: dict[str, str]
+    rows: Sequence[CaseRow],
+    cases: Cases,
+    entrants: Sequence[Entrant],
+    cache: Path,
+    seen: dict[str, dict[str, str]],
 ) -> tuple[CaseRow, ...]:
     """Cases beyond the usable ones that an entrant learns from and can read; `seen` gathers their scans."""
-    used, out = {row.case for row in cases.rows}, []
+    out = []
     learners = [e for e in entrants if not e.is_control]
     for row in rows:
         asked = [e for e in learners if learns_from(find_method(e.method), e.config, row)]
-        if row.case in used or not asked:
+        if not asked:
             continue
         try:
             seen[row.case] = _read(replace(cases, rows=(row,)), asked, cache)
@@ -135,25 +145,26 @@ def _others(
     return tuple(out)
 
 
-def _read(case: Cases, entrants: Sequence[Entrant], cache: Path) -> str:
-    """Let every entrant make of a case what it needs; the same text for the same scans."""
-    seen = []
+def _read(case: Cases, entrants: Sequence[Entrant], cache: Path) -> dict[str, str]:
+    """Let every entrant make of a case what it needs: for each a text that is the same for the same scans."""
+    seen = {}
     for entrant in {e.method if e.is_control else e.name: e for e in entrants}.values():
         (made,) = find_method(entrant.method).ready(case, entrant.config, cache)
         if not entrant.is_control:
             largest = max(made.values(), key=lambda array: array.size)
             if largest.size >= MANY:
-                seen.append(hashlib.sha256(np.ascontiguousarray(largest).tobytes()).hexdigest())
-    return " ".join(seen)
+                seen[entrant.name] = hashlib.sha256(np.ascontiguousarray(largest).tobytes()).hexdigest()
+    return seen
 
 
-def _check_distinct(rows: Sequence[CaseRow], seen: Mapping[str, str]) -> None:
+def _check_distinct(rows: Sequence[CaseRow], seen: Mapping[str, Mapping[str, str]]) -> None:
     """Releases of one collection rename its patients: their scans tell who they are."""
     who = patients(rows)
-    owners: dict[str, dict[str, str]] = {}
+    owners: dict[tuple[str, str], dict[str, str]] = {}
     for row in rows:
-        owners.setdefault(seen[row.case], {}).setdefault(who[row.case], row.case)
-    shared = [" and ".join(cases.values()) for scans, cases in owners.items() if scans and len(cases) > 1]
+        for scans in seen[row.case].items():
+            owners.setdefault(scans, {}).setdefault(who[row.case], row.case)
+    shared = sorted({" and ".join(cases.values()) for cases in owners.values() if len(cases) > 1})
     if shared:
         raise CohortError(
             f"{len(shared)} patients stand in the table twice, by their scans: {'; '.join(shared[:5])}; a split could "

@@ -5,14 +5,15 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
+from scipy import ndimage
+from torch import Tensor, nn
 
 from gliolens.case import Grid
 from gliolens.crops import NO_PLACE, crop_around, middle_of
 from gliolens.loader import Arrays
-from gliolens.nn.multitask import MultiTaskNet, Told
+from gliolens.nn.multitask import Told
 from gliolens.nn.precision import has_bfloat16
-from gliolens.types import Affine
+from gliolens.types import Affine, Labels, Mask
 from gliolens.windows import filled_up, over_windows, placed
 
 
@@ -32,26 +33,28 @@ class Seen:
     told: Told
     cube: Grid
 
-    def map_of(self, values: Tensor, shift: float) -> tuple[np.ndarray, Affine]:
-        """A map (1, 1, e, f, g) of half the cube's voxels along each axis, and where it lies.
+    def map_of(self, values: Tensor, *, blocks: bool) -> tuple[np.ndarray, Affine]:
+        """A coarser map (1, 1, e, f, g) of the cube, and where it lies.
 
         Args:
             values: the map.
-            shift: how many of the cube's voxels its own lie behind the even ones.
+            blocks: whether each place of it stands for a block of voxels, and lies in its middle; else it lies on the
+                first voxel of what would be its block, as where a centred convolution takes steps.
         """
-        step = np.diag([2.0, 2.0, 2.0, 1.0])
-        step[:3, 3] = shift
+        each = self.cube.shape[0] / values.shape[2]
+        step = np.diag([each, each, each, 1.0])
+        step[:3, 3] = (each - 1) / 2 if blocks else 0.0
         return values[0, 0].float().numpy(), self.cube.affine @ step
 
 
 @torch.inference_mode()
-def look(net: MultiTaskNet, ready: Arrays, edge: int, overlap: float) -> Seen:
+def look(net: nn.Module, ready: Arrays, edge: int, overlap: float) -> Seen:
     """Outline a brain, and look at the cube around the tumour that was found: one pass where one cube holds the brain.
 
     Where no tumour is found, the cube lies in the middle of the brain.
 
     Args:
-        net: the network, in evaluation mode.
+        net: a `nn.multitask.MultiTaskNet`, in evaluation mode.
         ready: `image`, `there` and `affine`, as of `crops.brain_volume`.
         edge: of a cube, in voxels.
         overlap: share of the edge by which windows overlap.
@@ -69,14 +72,21 @@ def look(net: MultiTaskNet, ready: Arrays, edge: int, overlap: float) -> Seen:
     tissues = over_windows(
         lambda window: shares(asked(net, window, there)), image, brain, edge, overlap
     ).numpy()
-    middle = middle_of((tissues[0] < 0.5).astype(np.uint8))
+    middle = middle_of(_largest(tissues[1:].sum(axis=0) > 0.5))
     where = crop_around(np.array(size) // 2 if middle[0] == NO_PLACE else middle, size, edge)
     near = image[(slice(None), *where)]
     first = [p.start - s.start for s, p in zip(where, placed(near.shape[1:], edge), strict=True)]
     return Seen(tissues, grid, asked(net, filled_up(near, edge)[None], there), _cube(grid, first, edge))
 
 
-def asked(net: MultiTaskNet, image: Tensor, there: Tensor) -> Told:
+def _largest(tumour: Mask) -> Labels:
+    """The largest piece of what was drawn: a speck elsewhere must not move the cube off the tumour."""
+    pieces, count = ndimage.label(tumour)
+    largest = pieces == 1 + np.bincount(pieces.ravel())[1:].argmax() if count else tumour
+    return np.asarray(largest, np.uint8)
+
+
+def asked(net: nn.Module, image: Tensor, there: Tensor) -> Told:
     """What the network tells of images (b, c, e, e, e), in bfloat16 where the processor has it."""
     device = next(net.parameters()).device
     with torch.autocast(device.type, torch.bfloat16, enabled=has_bfloat16()):

@@ -20,7 +20,7 @@ def starts(size: int, edge: int, overlap: float) -> list[int]:
     """
     if size <= edge:
         return [0]
-    step = edge * (1 - overlap)
+    step = max(1.0, edge * (1 - overlap))
     count = 1 + int(np.ceil((size - edge) / step - 1e-9))
     return [int(first) for first in np.linspace(0, size - edge, count).round()]
 

@@ -46,18 +46,17 @@ def test_the_scanners_unit_does_not_matter(gain_t2, shift_t2, gain_flair, shift_
     assert again.share == pytest.approx(first.share, abs=0.02)
 
 
-def test_nothing_bright_is_not_known_and_a_brain_of_tumour_an_error():
+def test_nothing_bright_and_a_brain_all_tumour_are_not_known():
     t2, flair, tumour, brain = picture()
     assert np.isnan(mismatch_sign(np.where(tumour, np.float32(90), t2), flair, tumour, brain, 1.0).share)
-    with pytest.raises(ValueError, match="no brain beyond"):
-        mismatch_sign(t2, flair, brain, brain, 1.0)
+    assert np.isnan(mismatch_sign(t2, flair, brain, brain, 1.0).bright_ml)
 
 
 def test_the_simulators_sign_raises_the_number():
-    """The same four tumours without enhancement, with the sign and without; all else as drawn."""
+    """The same six tumours without enhancement, with the sign and without; all else as drawn."""
     config = PhantomConfig(spacing_mm=3.0)
-    drawn = [p for p in draw_cohort(40, 5, config) if p.findings.enhancement == "none"][:4]
-    assert len(drawn) == 4
+    drawn = [p for p in draw_cohort(40, 5, config) if p.findings.enhancement == "none"][:6]
+    assert len(drawn) == 6
     shares = {}
     for sign in (False, True):
         cases = [
@@ -70,5 +69,6 @@ def test_the_simulators_sign_raises_the_number():
             mismatch_sign(c.series["t2"], c.series["flair"], c.tumour > 0, brain_of(c), c.grid.voxel_ml).share
             for c in cases
         ]
-    assert all(b > a for a, b in zip(shares[False], shares[True], strict=True))
-    assert np.mean(shares[True]) > np.mean(shares[False]) + 0.1
+    raised = [b > a + 0.2 for a, b in zip(shares[False], shares[True], strict=True)]
+    assert sum(raised) >= 5  # a scanner may hide one
+    assert np.median(shares[True]) > 0.5 > 0.2 > np.median(shares[False])

@@ -1,6 +1,7 @@
 """AUC by DeLong and the bootstrap over patients: laws, published values, a slow oracle, coverage."""
 
 import math
+from itertools import pairwise
 from statistics import NormalDist
 
 import numpy as np
@@ -16,6 +17,7 @@ from gliolens.stats.intervals import (
     bootstrap,
     delong,
     delong_difference,
+    holm,
     patient_weights,
     percentile_interval,
     unvaried,

@@ -160,8 +160,8 @@ def _settings(given: Sequence[str]) -> dict[str, dict[str, Any]]:
 
 def _print_outcome(done: Any, json: bool) -> int:
     from gliolens.outline_scores import plain_outlines
+    from gliolens.protocol import metrics_of
     from gliolens.report.terminal import print_outlines, print_scores
-    from gliolens.train import metrics_of
 
     if json:
         outlines = {"outlines": plain_outlines(done.outlines)} if done.outlines else {}

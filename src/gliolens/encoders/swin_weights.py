@@ -44,7 +44,7 @@ class Taken:
         remapped: for each of the network's series, which of the file's channels its weights come from.
         taken: number of tensors taken over.
         left: parts of the network that start at random.
-        skipped: names in the file, without its prefix, that the network has no use for.
+        skipped: names in the file that the network has no use for; without the prefix, where they have it.
     """
 
     file: str
@@ -86,7 +86,8 @@ def take_swin(backbone: SwinBackbone, file: Path, file_series: Sequence[str], se
     backbone.net.load_state_dict({**wanted, **usable})
     left = sorted({name.split(".")[0] for name in wanted if name not in usable})
     remapped = {s: file_series[places[s]] if s in places else "mean of all" for s in series}
-    skipped = tuple(name for name in state if name not in usable)
+    beside = [name for name in kept if not name.startswith(prefix)]
+    skipped = (*beside, *(name for name in state if name not in usable))
     return Taken(
         file.name, file_hash(file), prefix, tuple(file_series), remapped, len(usable), tuple(left), skipped
     )

@@ -28,31 +28,28 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from gliolens.case import Case, CaseRow, Prediction, Volume
-from gliolens.crops import Crops, Draws, brain_volume
+from gliolens.crops import Crops, Draws, brain_volume, check_complete, teaches
 from gliolens.cube import drawn_labels, grid_of
 from gliolens.encoders.swin_weights import take_swin
-from gliolens.errors import CaseError, ConfigError
+from gliolens.errors import ConfigError
 from gliolens.io.store import content_hash, file_hash
-from gliolens.labels import ENHANCING, SERIES, TARGETS
+from gliolens.labels import SERIES, TARGETS
 from gliolens.loader import Arrays, Cases
 from gliolens.loop import forget, one_cycle, train
 from gliolens.method import Run, changed
 from gliolens.nn.multitask import MultiTaskNet, Told
 from gliolens.nn.swin import LEAST_EDGE, Merging
-from gliolens.preprocess import brain_of
 from gliolens.progress import Counter, Tick, say
-from gliolens.radiomics.mismatch import mismatch_sign
 from gliolens.saved import read_model, write_model
 from gliolens.segmenter import TISSUES, TUMOUR_ONLY, Draw, loss_of, tissues_of
+from gliolens.signs import COMPARED, MISMATCH, mismatch_of
 from gliolens.slices import as_seen
 from gliolens.stats.priors import with_prior
-from gliolens.tasks import Task, class_weights, coherent, task_loss, task_of
+from gliolens.tasks import GRADES, Task, class_weights, coherent, task_loss, tasks_of
 from gliolens.whole_case import Seen, look
 
 VERSION = 1
 """Raised whenever the same weights would answer otherwise."""
-SIGN = "T2-FLAIR mismatch: % of the T2-bright tumour that FLAIR suppresses"
-_GRADES = ("grade", "who_grade")
 
 
 @dataclass(frozen=True)
@@ -123,7 +120,11 @@ class Config:
             raise ConfigError(f"drop is {self.drop} and overlap {self.overlap}; expected 0 to below 1")
         if wrong := [t for t in self.tasks if t not in TARGETS]:
             raise ConfigError(f"tasks {', '.join(wrong)}; there are {', '.join(TARGETS)}")
-        if self.mismatch != "none" and not {"t2", "flair"} <= set(self.series):
+        if self.weights is not None and not self.weights_series:
+            raise ConfigError(
+                "weights without weights_series: name the series of the file's channels, in its order"
+            )
+        if self.mismatch != "none" and not set(self.series) >= COMPARED:
             raise ConfigError(
                 f"series {', '.join(self.series)}; CMD compares t2 and flair: name both, or set mismatch to none"
             )
@@ -153,7 +154,7 @@ class Config:
         """`demo`: a feature size of 12 on a cube of 64 voxels of 3 mm, few epochs, for minutes on two cores."""
         if scale == "demo":
             return replace(
-                self, voxel_mm=3.0, edge=64, feature_size=12, window=4, epochs=10, rate=1e-3, lean=False
+                self, voxel_mm=3.0, edge=64, feature_size=12, window=4, epochs=8, rate=1e-3, lean=False
             )
         return self
 
@@ -167,28 +168,27 @@ def prepare(case: Case, config: Config) -> dict[str, np.ndarray]:
     Raises:
         CaseError: no series, one without contrast, or one missing where the network has to see all.
     """
-    missing = [s for s in config.series if s not in case.series]
-    if missing and config.drop == 0:
-        raise CaseError(
-            case.id,
-            found=f"series {', '.join(case.series)}",
-            expected=f"{', '.join(missing)} too: this network never saw a patient without",
-            fix="add the file, or train with drop above 0, as the sound preset does",
-        )
+    if config.drop == 0:
+        check_complete(case.id, case.series, config.series)
     return brain_volume(case, config.series, config.voxel_mm)
 
 
 def ready(cases: Cases, config: Config, cache: Path, tick: Tick | None = None) -> Sequence[Arrays]:
     """Brain of each case; see `prepare`."""
-    recipe = f"mts-unet {content_hash([VERSION, config.series, config.voxel_mm, config.drop == 0])}"
-    asked = replace(cases, series=(), need_mask=False)
+    recipe = f"mts-unet {content_hash([VERSION, config.series, config.voxel_mm])}"
+    for row in cases.rows if config.drop == 0 else ():
+        check_complete(row.case, row.files, config.series)
+    seen = [
+        replace(row, files={s: f for s, f in row.files.items() if s in config.series}) for row in cases.rows
+    ]
+    asked = replace(cases, rows=tuple(seen), series=(), need_mask=False)
     return asked.prepared(lambda case: prepare(case, config), recipe, cache, tick)
 
 
 def learns_from(row: CaseRow, config: Config) -> bool:
     """Whether a case whose target or mask is not known can teach something: its outline, or another class."""
     has = [s in row.files for s in config.series]
-    told = row.mask is not None or any(t in row.targets for t in config.tasks)
+    told = row.mask is not None or not {*config.tasks, *GRADES}.isdisjoint(row.targets)
     return told and row.targets.get("grade") != "healthy" and (any(has) if config.drop else all(has))
 
 
@@ -220,7 +220,12 @@ class _Task(L.LightningModule):
 
 def identity(config: Config) -> str:
     """What decides an answer beside cases and settings: this version, and the weights that training starts from."""
-    return f"{VERSION} {config.weights and file_hash(Path(config.weights))}"
+    if config.weights is None:
+        return str(VERSION)
+    file = Path(config.weights)
+    if not file.is_file():
+        raise ConfigError(f"{file}: no such file of weights; name another with --weights")
+    return f"{VERSION} {file_hash(file)}"
 
 
 def fit(cases: Cases, config: Config, run: Run) -> "Model":
@@ -230,22 +235,19 @@ def fit(cases: Cases, config: Config, run: Run) -> "Model":
         CaseError: a case cannot be read.
         ConfigError, ModelError: the weights to start from are not at hand, or are others.
     """
-    everyone = replace(cases, rows=(*cases.rows, *run.others))
-    prepared = ready(everyone, config, run.cache, Counter("reading cases"))
-    tasks = _tasks(cases.rows, everyone.rows, config, run)
+    rows, prepared = _everyone(cases, config, run)
+    tasks = tasks_of(run.target, run.classes, config.tasks, rows)
     masked = [a for a in prepared if a["has_mask"]]
     tissues = tissues_of(masked) if masked else TUMOUR_ONLY
     L.seed_everything(run.seed, verbose=False)
     net = _network(config, len(tissues), tasks)
     taken = {}
     if config.weights is not None:
-        file_series = config.weights_series
-        taken = asdict(take_swin(net.backbone, Path(config.weights), file_series, config.series))
+        taken = asdict(take_swin(net.backbone, Path(config.weights), config.weights_series, config.series))
         say(f"{taken['taken']} tensors of {taken['file']}; at random: {', '.join((*taken['left'], 'heads'))}")
-    truth = np.array([[task.truth(row) for task in tasks] for row in everyone.rows])
-    crops = Crops(
-        prepared, truth, len(tissues), Draws(config.edge, config.vary, config.vary, config.drop), run.seed
-    )
+    truth = np.array([[task.truth(row) for task in tasks] for row in rows])
+    draws = Draws(config.edge, config.vary, config.vary, config.drop)
+    crops = Crops(prepared, truth, len(tissues), draws, run.seed)
     batches = DataLoader(crops, config.batch, sampler=Draw(len(crops), run.seed))
     task = _Task(net, tasks, config, config.epochs * len(batches))
     label = f"{', '.join(['outline', *(t.target for t in tasks)])} on {len(crops)} patients, epochs"
@@ -255,16 +257,16 @@ def fit(cases: Cases, config: Config, run: Run) -> "Model":
     return Model(run.target, config, net.eval(), tissues, tasks, taken)
 
 
-def _tasks(
-    rows: Sequence[CaseRow], everyone: Sequence[CaseRow], config: Config, run: Run
-) -> tuple[Task, ...]:
-    """The run's target first, then the others that these patients teach."""
-    grade = run.target in _GRADES
-    others = [t for t in config.tasks if t != run.target and not (grade and t in _GRADES)]
-    found = [task_of(run.target, rows, run.classes), *(task_of(t, everyone) for t in others)]
-    if untold := [t for t, task in zip(others, found[1:], strict=True) if task is None]:
-        say(f"{', '.join(untold)}: fewer than two classes among the patients learnt from; not told")
-    return tuple(task for task in found if task is not None)
+def _everyone(cases: Cases, config: Config, run: Run) -> tuple[list[CaseRow], list[Arrays]]:
+    """All who are learnt from: the cases, and those of the run's others that can teach this network something."""
+    whole = replace(cases, rows=(*cases.rows, *(row for row in run.others if learns_from(row, config))))
+    both = list(zip(whole.rows, ready(whole, config, run.cache, Counter("reading cases")), strict=True))
+    use = [(row, arrays) for row, arrays in both if teaches(arrays, config.edge)]
+    if len(use) < len(both):
+        say(
+            f"{len(both) - len(use)} cases without a mask teach nothing: the cube is smaller than their brain"
+        )
+    return [row for row, _ in use], [arrays for _, arrays in use]
 
 
 def _network(config: Config, tissues: int, tasks: Sequence[Task]) -> MultiTaskNet:
@@ -289,6 +291,7 @@ class Model:
     tissues: tuple[str, ...]
     tasks: tuple[Task, ...]
     taken: Mapping[str, Any] = field(default_factory=dict)
+    draws = True
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -323,16 +326,16 @@ class Model:
         made = prepare(case, self.config)
         seen = self._look(made)
         answer = self._answer(case.id, made, seen)
-        return replace(answer, evidence={**_sign(case, answer), **self._evidence(seen, answer)})
+        return replace(answer, evidence=self._evidence(seen, answer, case))
 
     def explain(self, case: Case) -> Mapping[str, Volume]:
         """Where TAFE takes its features, as a share of the most, and CMD's attention, 2 A - 1, which is 0 to 1."""
         seen, maps = self._look(prepare(case, self.config)), {}
         if seen.told.weights is not None:
-            weights, affine = seen.map_of(seen.told.weights, 0.5)
+            weights, affine = seen.map_of(seen.told.weights, blocks=True)
             maps["tafe-weights"] = Volume(weights / weights.max(), affine)
-        if seen.told.attention is not None:
-            attention, affine = seen.map_of(seen.told.attention, 0.0)
+        if seen.told.attention is not None and set(case.series) >= COMPARED:
+            attention, affine = seen.map_of(seen.told.attention, blocks=False)
             maps["cmd-attention"] = Volume(2 * attention - 1, affine)
         return {f"{self.target}-{name}": volume for name, volume in maps.items()}
 
@@ -359,17 +362,18 @@ class Model:
             labels_scheme="binary" if len(self.tissues) == 2 else "gliolens",
         )
 
-    def _evidence(self, seen: Seen, answer: Prediction) -> dict[str, float]:
-        """By how much each part's own logit of the decision lies above the mean of the others."""
-        names = {"focus": "TAFE", "mismatch": "CMD"}
-        out = {}
+    def _evidence(self, seen: Seen, answer: Prediction, case: Case) -> dict[str, float]:
+        """The mismatch sign; then by how much each part's own logit of a decision lies above the mean of the others."""
+        assert answer.labels is not None
+        compared = set(case.series) >= COMPARED
+        sign = mismatch_of(case, answer.labels.voxels, answer.labels_scheme)
+        out = {} if sign is None else {MISMATCH: 100 * sign.share}
         for task in self.tasks:
-            decided = task.classes.index(answer.decisions[task.target])
-            for part, logits in seen.told.parts[task.target].items():
-                z = logits[0].float().numpy()
-                out[f"{task.target}, {names[part]} for {task.classes[decided]}"] = float(
-                    z[decided] - np.delete(z, decided).mean()
-                )
+            decided, parts = answer.decisions[task.target], seen.told.parts[task.target]
+            for name, part in {"TAFE": "focus", **({"CMD": "mismatch"} if compared else {})}.items():
+                if part in parts:
+                    z, k = parts[part][0].float().numpy(), task.classes.index(decided)
+                    out[f"{task.target}, {name} for {decided}"] = float(z[k] - np.delete(z, k).mean())
         return out
 
     def save(self, folder: Path) -> None:
@@ -379,16 +383,6 @@ class Model:
             "tissues": self.tissues, "tasks": [asdict(task) for task in self.tasks], "started_from": self.taken,
         }  # fmt: skip
         write_model(folder, "mts-unet", VERSION, self.net.state_dict(), about)
-
-
-def _sign(case: Case, answer: Prediction) -> dict[str, float]:
-    """The T2-FLAIR mismatch in the tumour that was drawn, where both series are there."""
-    if answer.labels is None or not {"t2", "flair"} <= set(case.series):
-        return {}
-    drawn = answer.labels.voxels
-    tumour = (drawn > 0) & (drawn != ENHANCING)
-    sign = mismatch_sign(case.series["t2"], case.series["flair"], tumour, brain_of(case), case.grid.voxel_ml)
-    return {SIGN: 100 * sign.share}
 
 
 def load(folder: Path) -> Model:

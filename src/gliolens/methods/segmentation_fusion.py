@@ -300,6 +300,7 @@ class Model:
     scaling: Scaling
     rule: Perceptron
     prior: tuple[float, ...]
+    draws = True
 
     @property
     def tissues(self) -> tuple[str, ...]:

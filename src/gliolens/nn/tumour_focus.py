@@ -10,7 +10,7 @@ from torch.nn import functional as F  # noqa: N812
 
 Scope = Literal["deepest", "tumour"]
 """Which features: the deepest stage everywhere, or all stages inside the tumour; see `TumourFocus`."""
-FAINT: Final = 1e-3
+FAINT: Final = 1e-6
 """Weight of a voxel that is surely no tumour: where none is found the mean is over the whole image."""
 
 

@@ -9,9 +9,8 @@ import numpy as np
 from gliolens.case import Case
 from gliolens.labels import ENHANCING
 from gliolens.loader import Cases
-from gliolens.preprocess import brain_of, tumour_of
-from gliolens.radiomics.mismatch import mismatch_sign
-from gliolens.stats.intervals import delong
+from gliolens.signs import COMPARED, mismatch_of
+from gliolens.stats.intervals import Interval, delong
 
 FAINT_ML: Final = 0.5
 """Enhancing tumour up to which a tumour counts as not enhancing."""
@@ -24,6 +23,7 @@ _KINDS: Final = {
 
 @dataclass(frozen=True)
 class _Measured:
+    patient: str
     share: float
     enhances: bool
     idh: str | None
@@ -36,11 +36,14 @@ class _Measured:
 def mismatch_table(cases: Cases) -> list[dict[str, Any]]:
     """Per cent of the T2-bright tumour that FLAIR suppresses: median and quartiles, by molecular kind.
 
-    The last rows hold the AUC by which the number tells the first kind from the others.
+    The last rows hold the AUC by which the number tells the first kind from the others, where no patient has several
+    cases. Cases of which it is not known (masks of the whole tumour only, nothing bright on T2) are not among them.
     """
-    if not {"t2", "flair"} <= set(cases.series):
+    if not set(cases.series) >= COMPARED:
         return [{"tumours": "not measured: T2 or FLAIR is not among the series"}]
-    found = [_measure(case) for case in cases]
+    found = [measured for case in cases if (measured := _measure(case)) is not None]
+    if not found:
+        return [{"tumours": "not measured: no mask tells what enhances"}]
     rows = []
     for group, chosen in (("all", found), ("not enhancing", [m for m in found if not m.enhances])):
         for kind, what in _KINDS.items():
@@ -49,32 +52,28 @@ def mismatch_table(cases: Cases) -> list[dict[str, Any]]:
                 {"tumours": group, "kind": kind, "cases": len(mine), "per cent suppressed": _spread(mine)}
             )
         known = [m for m in chosen if m.idh == "wildtype" or (m.idh and m.codel)]
-        sign = [m.is_kind("mutant", "intact") for m in known]
-        told = delong(sign, [m.share for m in known]) if any(sign) and not all(sign) else ""
-        rows.append(
-            {
-                "tumours": group,
-                "kind": "AUC of the first kind",
-                "cases": len(known),
-                "per cent suppressed": told,
-            }
-        )
+        rows.append({
+            "tumours": group, "kind": "AUC of the first kind", "cases": len(known), "per cent suppressed": _auc(known),
+        })  # fmt: skip
     return rows
 
 
-def _measure(case: Case) -> _Measured:
+def _measure(case: Case) -> _Measured | None:
     assert case.tumour is not None
-    enhancing = case.tumour == ENHANCING
-    sign = mismatch_sign(
-        case.series["t2"],
-        case.series["flair"],
-        tumour_of(case) & ~enhancing,
-        brain_of(case),
-        case.grid.voxel_ml,
+    sign = mismatch_of(case, case.tumour, case.mask_scheme)
+    if sign is None or np.isnan(sign.share):
+        return None
+    enhances = bool((case.tumour == ENHANCING).sum() * case.grid.voxel_ml > FAINT_ML)
+
+    return _Measured(
+        case.patient, sign.share, enhances, case.targets.get("idh"), case.targets.get("codel_1p19q")
     )
-    enhances = bool(enhancing.sum() * case.grid.voxel_ml > FAINT_ML)
-    share = 0.0 if np.isnan(sign.share) else sign.share  # nothing bright: nothing suppressed
-    return _Measured(share, enhances, case.targets.get("idh"), case.targets.get("codel_1p19q"))
+
+
+def _auc(known: Sequence[_Measured]) -> Interval | str:
+    sign = [m.is_kind("mutant", "intact") for m in known]
+    alone = len({m.patient for m in known}) == len(known)
+    return delong(sign, [m.share for m in known]) if any(sign) and not all(sign) and alone else ""
 
 
 def _spread(values: Sequence[float]) -> str:

@@ -57,18 +57,19 @@ def networks(base: Config, tells: tuple[str, ...]) -> list[Network]:
     """Every network: the ablation as published, the same soundly, and each question by itself.
 
     Args:
-        base: the `paper` preset with the cohort's series.
+        base: the `paper` preset with the cohort's series; `mismatch` is `none` where T2 or FLAIR is not among them.
         tells: the targets that the cohort can teach.
     """
-    sound = sounder(base)
+    base = replace(base, tasks=tells)
+    sound, without = sounder(base), _WITHOUT if base.mismatch != "none" else {"no TAFE": _WITHOUT["no TAFE"]}
     rows = [Network(FULL, "paper", base, tells)]
-    rows += [Network(name, "paper", replace(base, **changes), tells) for name, changes in _WITHOUT.items()]
+    rows += [Network(name, "paper", replace(base, **changes), tells) for name, changes in without.items()]
     if base.weights is not None:
         rows.append(Network(SCRATCH, "paper", replace(base, weights=None, weights_series=()), tells))
     rows.append(Network(SOUND, "sound", sound, tells))
     rows += [
         Network(f"{name}, sound", "sound", replace(sound, **changes), tells)
-        for name, changes in _WITHOUT.items()
+        for name, changes in without.items()
     ]
     rows += [Network(_ALONE[t], "alone", replace(base, tasks=(t,)), (t,)) for t in tells]
     rows.append(Network(OUTLINE, "alone", replace(base, task_weight=0.0), ()))
@@ -79,4 +80,5 @@ def sounder(base: Config) -> Config:
     """The `sound` preset at the size of another: what differs is what was mended, not the voxels."""
     mended = Config.preset("sound")
     names = ("focus", "mismatch", "drop", "balance", "coherent", "vary")
-    return replace(base, **{name: getattr(mended, name) for name in names})
+    settings = {name: getattr(mended, name) for name in names}
+    return replace(base, **settings | ({"mismatch": "none"} if base.mismatch == "none" else {}))

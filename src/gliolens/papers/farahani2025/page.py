@@ -52,6 +52,8 @@ def write_page(run: Run, results: Results, test: Cases, config: Config, others: 
         "Published: 2,249 patients of seven data sets; how they were divided is not known. Learnt from scratch here, "
         "where no file of weights is given (--weights, --set weights_series=...)."
     )
+    if config.mismatch == "none":
+        published = f"CMD is left out: the cohort has {', '.join(config.series)}. {published}"
     sections = [
         _section("Patients", results["patients"], further),
         _section("Beside the published numbers", results["headline"], published),
@@ -123,7 +125,10 @@ def _panels(axes: Any, name: str, case: Case, drawn: np.ndarray, heat: Mapping[s
         if {"t2", "flair"} <= set(case.series)
         else {}
     )
-    images |= {"TAFE: weights": heat["tafe-weights"], "CMD: 2 A - 1": heat["cmd-attention"]}
+    named = {"tafe-weights": "TAFE: weights", "cmd-attention": "CMD: 2 A - 1"}
+    images |= {title: heat[kind] for kind, title in named.items() if kind in heat}
+    for ax in axes[len(images) :]:
+        ax.set_axis_off()
     for ax, (title, image) in zip(axes, images.items(), strict=False):
         ax.imshow(image[:, :, height].T, origin="lower", cmap="gray" if title in ("T2", "FLAIR") else "magma")
         for mask, colour in ((case.tumour > 0, "white"), (drawn > 0, "orange")):

@@ -24,13 +24,13 @@ from gliolens.io.tables import read_cohort
 from gliolens.loader import Cases, fingerprint
 from gliolens.method import Run, changed
 from gliolens.methods import controls as simple
-from gliolens.methods.mts_unet import VERSION, Config
+from gliolens.methods.mts_unet import Config, identity
 from gliolens.methods.shape_resnet import Config as ResNet
 from gliolens.papers.farahani2025.mismatch import mismatch_table
 from gliolens.papers.farahani2025.networks import FULL, SOUND, networks
 from gliolens.papers.farahani2025.page import write_page
 from gliolens.papers.farahani2025.tables import ablation, baselines, compared, headline, sites
-from gliolens.papers.farahani2025.trials import METHOD, Trial, joined, try_network
+from gliolens.papers.farahani2025.trials import METHOD, Trial, try_network
 from gliolens.papers.kept import check_folder
 from gliolens.progress import Counter, say
 from gliolens.protocol import Entrant, compete, controls, score_beside_ceilings
@@ -83,9 +83,7 @@ def reproduce(
     rows = read_cohort(cohort)
     if varied := sorted(SET_HERE & set(settings)):
         raise ConfigError(f"{', '.join(varied)}: every one of these is varied or fixed here; leave them out")
-    given = {k: v for k, v in settings.items() if k != "offline"}  # nothing is ever fetched
-    asked: Config = changed(Config.preset("paper").scaled(scale), given)
-    config = replace(asked, series=common_series(rows, target))
+    config = _config(scale, settings, common_series(rows, target))
     check_folder(
         out, {"cohort": file_hash(cohort), "target": target, "seed": seed, "settings": asdict(config)}
     )
@@ -96,13 +94,17 @@ def reproduce(
         rows, target=target, series=config.series, cache=out / "cache", tick=Counter("reading cases"),
         entrants=[Entrant(METHOD, METHOD, config), Entrant(RESNET, "shape-resnet", resnet), *controls()],
     )  # fmt: skip
-    check_folder(out, {"cases": {row.case: fingerprint(row) for row in found.cases.rows}, "version": VERSION})
+    used = {
+        row.case: [fingerprint(row), sorted(row.targets.items())]
+        for row in (*found.cases.rows, *found.others)
+    }
+    check_folder(out, {"cases": used, "version": identity(config)})
     run = Run(target, found.classes, out, out / "cache", seed)
     division = holdout(found.cases.rows, target, test=TEST_SHARE, seed=seed)
     write_split(out / "splits.json", division)
     sides = _sides(division, 0, found)
     tasks = _tasks(config, target, *sides)
-    mine = replace(run, others=found.others_beside(division.folds[0].test, rows))
+    mine = replace(run, others=found.others_beside(division, 0, rows))
     every = networks(config, tuple(task.target for task in tasks))
     trials = {n.name: try_network(n, *sides, mine, tasks) for n in every}
     others = {task.target: _beside(task, sides, run, resnet, cohort) for task in tasks}
@@ -122,6 +124,16 @@ def reproduce(
     write_page(run, results, sides[1], config, len(mine.others))
     say(f"{len(sides[0])} cases to learn from, {len(sides[1])} to test")
     return Reproduced(out, results, found.failures)
+
+
+def _config(scale: str, settings: Mapping[str, Any], series: tuple[str, ...]) -> Config:
+    """The `paper` preset for the cohort's series: without T2 or FLAIR there is no CMD."""
+    given = {k: v for k, v in settings.items() if k != "offline"}  # nothing is ever fetched
+    config: Config = changed(Config.preset("paper").scaled(scale), given)
+    if {"t2", "flair"} <= set(series):
+        return replace(config, series=series)
+    say(f"series {', '.join(series)}: CMD compares T2 with FLAIR and is left out of every network")
+    return replace(config, series=series, mismatch="none")
 
 
 def _sides(division: Split, fold: int, found: Usable) -> tuple[Cases, Cases]:
@@ -183,13 +195,13 @@ def _away(
         return str(error)
     write_split(run.folder / "splits-sites.json", division)
     full, out = networks(config, tuple(task.target for task in tasks))[0], {}
-    for k, fold in enumerate(division.folds):
+    for k in range(len(division.folds)):
         train, test = _sides(division, k, found)
         site = str(test.rows[0].site)
-        mine = replace(run, folder=run.folder / "sites" / site, others=found.others_beside(fold.test, rows))
+        mine = replace(run, folder=run.folder / "sites" / site, others=found.others_beside(division, k, rows))
         say(f"leaving out {site}")
         out[site] = try_network(full, train, test, mine, tasks)
-    return {**out, "all": joined("all", list(out.values()))}
+    return out
 
 
 def _counts(side: str, cases: Cases, tasks: Sequence[Task]) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """The tables: headline, ablation, comparisons on the same cases, baselines, sites."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -9,9 +10,9 @@ import pandas as pd
 from gliolens.labels import REGION_TITLES, TARGET_TITLES
 from gliolens.outline_scores import summary
 from gliolens.papers.farahani2025.networks import FULL, PUBLISHED_AUC, PUBLISHED_DICE, SOUND, Network
-from gliolens.papers.farahani2025.trials import Trial
+from gliolens.papers.farahani2025.trials import Trial, joined
 from gliolens.protocol import auc_of
-from gliolens.stats.intervals import Interval, delong_difference, holm
+from gliolens.stats.intervals import Difference, Interval, delong_difference, holm, unknown
 from gliolens.tasks import Task
 
 Row = dict[str, Any]
@@ -79,8 +80,11 @@ def compared(
 
 
 def _difference(task: Task, first: Trial, second: Trial) -> Row:
-    truth, mine, _ = first.scored(task.target)
-    found = delong_difference(truth, mine, _in_order(first, second, task))
+    truth, mine, who = first.scored(task.target)
+    if len(set(who)) < len(who):
+        found = Difference(unknown("patients with several cases"), math.nan)
+    else:
+        found = delong_difference(truth, mine, _in_order(first, second, task))
     named = f"{first.name} less {second.name}"
     return {"": TARGET_TITLES[task.target], "AUC of": named, "difference": found.interval, "p": found.p_value}
 
@@ -117,10 +121,8 @@ def sites(full: Trial, away: Mapping[str, Trial] | str, tasks: Sequence[Task], s
     if isinstance(away, str):
         rows = [_site(name, trial, tasks, seed) for name, trial in named.items()]
         return [*rows, {**dict.fromkeys(rows[0]), "tested on": f"sites left out: not done, {away}"}]
-    named |= {
-        f"{site}, never seen" if site != "all" else "all sites, each never seen": t
-        for site, t in away.items()
-    }
+    named |= {f"{site}, never seen": trial for site, trial in away.items()}
+    named["all sites, each never seen"] = joined("all", list(away.values()))
     return [_site(name, trial, tasks, seed) for name, trial in named.items()]
 
 

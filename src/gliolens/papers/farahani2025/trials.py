@@ -15,7 +15,7 @@ from gliolens.outline_scores import outline_rows
 from gliolens.papers.farahani2025.networks import Network
 from gliolens.progress import say
 from gliolens.protocol import Entrant, answer_row, read_answers
-from gliolens.tasks import Task
+from gliolens.tasks import Task, task_of
 
 METHOD: Final = "mts-unet"
 
@@ -63,12 +63,18 @@ def try_network(network: Network, train: Cases, test: Cases, run: Run, tasks: Se
         _train(network, train, test, replace(run, folder=folder), [t for t in tasks if t.target in answered])
     outlines = pd.read_csv(folder / "outlines.csv", dtype={"case": str, "patient": str}, keep_default_na=False,
                            na_values={"dice": [""], "iou": [""], "hd95_mm": [""], "lesionwise_dice": [""]})  # fmt: skip
-    return Trial(network.name, {t: read_answers(file) for t, file in answered.items()}, outlines)
+    return Trial(
+        network.name, {t: read_answers(file) for t, file in answered.items() if file.is_file()}, outlines
+    )
 
 
 def _train(network: Network, train: Cases, test: Cases, run: Run, tasks: Sequence[Task]) -> None:
-    first = tasks[0] if tasks else None
-    mine = run if first is None else replace(run, target=first.target, classes=first.classes)
+    taught = [
+        task
+        for task in tasks
+        if task_of(task.target, train.rows) == task_of(task.target, train.rows, task.classes)
+    ]
+    mine = replace(run, target=taught[0].target, classes=taught[0].classes) if taught else run
     model: Any = mts_unet.fit(train, network.config, mine)
     model.save(run.folder / "model")
     entrant = Entrant(network.name, METHOD, network.config)
@@ -76,14 +82,15 @@ def _train(network: Network, train: Cases, test: Cases, run: Run, tasks: Sequenc
         row.case: model.answer(row, ready)
         for row, ready in zip(test.rows, mts_unet.ready(test, network.config, run.cache), strict=True)
     }
-    for task in tasks:
+    for task in (t for t in tasks if t.target in (model.target, *model.also)):
         asked = replace(model, target=task.target)
         rows = [
             answer_row(entrant, row, told[row.case], task.target, asked.classes, asked.prior)
             for row in test.rows
             if row.targets.get(task.target) in asked.classes
         ]
-        write_text(run.folder / f"{task.target}.csv", pd.DataFrame(rows).to_csv(index=False))
+        if rows:
+            write_text(run.folder / f"{task.target}.csv", pd.DataFrame(rows).to_csv(index=False))
     drawn: list[dict[str, Any]] = []
     for row in test.rows:
         drawn += outline_rows(
