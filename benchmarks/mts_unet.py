@@ -32,7 +32,7 @@ from gliolens.labels import SERIES
 from gliolens.methods.mts_unet import Config, _network, _Task
 from gliolens.nn.precision import has_bfloat16
 from gliolens.preprocess import brain_of, normalised
-from gliolens.segmenter import TISSUES
+from gliolens.segmenter import TISSUES, tissue_shares
 from gliolens.stats.segmentation import dice
 from gliolens.tasks import Task
 from gliolens.whole_case import look
@@ -106,6 +106,7 @@ def trained(work, cases, steps):
         net.load_state_dict(load_file(file))
         return net.eval()
     made = [brain_volume(case, SERIES, 1.0) for case in cases[:-1]]
+    net.backbone.expect(tissue_shares(made, len(TISSUES)))
     crops = Crops(made, np.zeros((len(made), len(TASKS)), int), len(TISSUES), Draws(64, vary=True), SEED)
     task = _Task(net, TASKS, PAPER, steps)
     optimiser = torch.optim.AdamW(net.parameters(), 4e-4)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from gliolens.case import CaseRow
 from gliolens.errors import CohortError
-from gliolens.tasks import UNKNOWN, class_weights, coherent, task_loss, task_of
+from gliolens.tasks import UNKNOWN, Task, class_weights, coherent, posteriors, task_loss, task_of
 
 SHARE = st.floats(0.001, 0.999)
 
@@ -53,11 +53,24 @@ def test_a_rare_class_keeps_its_weight_in_a_batch_of_one():
     assert rare == pytest.approx(10 * common)
 
 
-def test_balanced_classes_weigh_the_same_in_all():
-    task = task_of("idh", rows(*[{"idh": "mutant"}] * 3, {"idh": "wildtype"}))
+def test_rare_classes_weigh_more_and_the_mean_case_weighs_one():
+    task = task_of("idh", rows(*[{"idh": "mutant"}] * 4, {"idh": "wildtype"}))
     weights = class_weights(task, balanced=True)
-    assert (weights * torch.tensor(task.shares)).tolist() == pytest.approx([0.5, 0.5])
+    assert weights[0] / weights[1] == pytest.approx(2)  # a quarter as many
+    assert (weights * torch.tensor(task.shares)).sum().item() == pytest.approx(1)
     assert class_weights(task, balanced=False).tolist() == [1, 1]
+
+
+@given(st.lists(SHARE, min_size=2, max_size=4), st.lists(SHARE, min_size=2, max_size=4), st.booleans())
+def test_a_network_trained_with_weights_is_read_back(shares, likelihood, balanced):
+    """Of the best answer under the weighted loss, q ~ P(x | k) share_k w_k, both posteriors of Bayes come back."""
+    n = min(len(shares), len(likelihood))
+    share, seen = (np.array(v[:n]) / np.sum(v[:n]) for v in (shares, likelihood))
+    task = Task("who_grade", ("2", "3", "4", "5")[:n], tuple(share.tolist()))
+    best = seen * share * class_weights(task, balanced=balanced).numpy()
+    with_shares, without = posteriors(task, best / best.sum(), balanced=balanced)
+    assert with_shares == pytest.approx(seen * share / (seen * share).sum(), rel=1e-4)
+    assert without == pytest.approx(seen / seen.sum(), rel=1e-4)
 
 
 @given(SHARE, SHARE)

@@ -4,7 +4,7 @@ import logging
 import signal
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -110,18 +110,18 @@ def finish(folder: Path, net: nn.Module) -> None:
     net.eval()
 
 
-def one_cycle(task: nn.Module, rate: float, steps: int, decay: float = 1e-4) -> Any:
-    """AdamW for Lightning, its rate rising for a tenth of the steps and then falling.
+def one_cycle(groups: Sequence[tuple[Iterable[nn.Parameter], float]], steps: int, decay: float = 1e-4) -> Any:
+    """AdamW for Lightning, its rates rising for a tenth of the steps and then falling.
 
     Args:
-        task: whose parameters learn.
-        rate: the highest.
+        groups: parameters, each group with its highest rate.
         steps: of the whole training.
         decay: of weights.
     """
-    optimiser = torch.optim.AdamW(task.parameters(), rate, weight_decay=decay)
+    optimiser = torch.optim.AdamW([{"params": list(p), "lr": rate} for p, rate in groups], weight_decay=decay)
     rising = max(0.1, min(2 / steps, 0.99))  # PyTorch divides by the steps of the rise less one
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, total_steps=steps, pct_start=rising)
+    rates = [rate for _, rate in groups]
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rates, total_steps=steps, pct_start=rising)
     return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 

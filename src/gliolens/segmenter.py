@@ -204,7 +204,15 @@ class Task(L.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """See `loop.one_cycle`."""
-        return one_cycle(self, self.rate, self.steps)
+        return one_cycle([(self.parameters(), self.rate)], self.steps)
+
+
+def tissue_shares(prepared: Sequence[Arrays], tissues: int) -> Tensor:
+    """Of all voxels of patients with a mask; with no patient, tissues have equal shares."""
+    counts = np.ones(tissues)
+    for arrays in prepared:
+        counts += np.bincount(np.minimum(arrays["labels"], tissues - 1).ravel(), minlength=tissues)
+    return torch.tensor(counts / counts.sum(), dtype=torch.float32)
 
 
 def tissue_weights(prepared: Sequence[Arrays], tissues: int) -> Tensor:

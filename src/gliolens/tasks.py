@@ -113,9 +113,25 @@ def task_loss(
 
 
 def class_weights(task: Task, *, balanced: bool) -> Tensor:
-    """Weights that make every class count the same, with mean 1 over cases; or ones."""
+    """Weights of classes in the loss, with mean 1 over cases: one over the root of their share, or ones.
+
+    One over the share itself would make every class count the same; in steps of two cases a rare class then throws the
+    whole network about (docs/log.md).
+    """
     shares = torch.tensor(task.shares)
-    return 1 / (len(shares) * shares) if balanced else torch.ones_like(shares)
+    weights = shares**-0.5 if balanced else torch.ones_like(shares)
+    return weights / (weights * shares).sum()
+
+
+def posteriors(task: Task, q: np.ndarray, *, balanced: bool) -> tuple[np.ndarray, np.ndarray]:
+    """What a network that was trained with `class_weights` answers (k,): with the class shares, and without them.
+
+    Its answer q is proportional to P(k | x) w_k (Saerens et al. 2002, doi 10.1162/089976602753284446): divided by the
+    weights it holds the shares of the training patients, divided by the shares too it is that of classes equally many.
+    """
+    with_shares = q / class_weights(task, balanced=balanced).numpy().astype(np.float64)
+    without = with_shares / np.array(task.shares)
+    return with_shares / with_shares.sum(), without / without.sum()
 
 
 def coherent(p: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, float]]:

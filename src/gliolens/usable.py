@@ -108,7 +108,7 @@ def usable_cases(
     check_schemes(cases.rows, target)
     rest = [row for row in rows if row.case not in {*seen, *failures}]
     others = _others(rest, cases, entrants, cache, seen) if learning else ()
-    _check_distinct((*cases.rows, *others), seen)
+    _check_distinct((*cases.rows, *others), rows, seen)
     present = set(cases.classes(target))
     if len(present) < (1 if classes else 2):
         raise CohortError(
@@ -157,11 +157,13 @@ def _read(case: Cases, entrants: Sequence[Entrant], cache: Path) -> dict[str, st
     return seen
 
 
-def _check_distinct(rows: Sequence[CaseRow], seen: Mapping[str, Mapping[str, str]]) -> None:
+def _check_distinct(
+    used: Sequence[CaseRow], rows: Sequence[CaseRow], seen: Mapping[str, Mapping[str, str]]
+) -> None:
     """Releases of one collection rename its patients: their scans tell who they are."""
     who = patients(rows)
     owners: dict[tuple[str, str], dict[str, str]] = {}
-    for row in rows:
+    for row in used:
         for scans in seen[row.case].items():
             owners.setdefault(scans, {}).setdefault(who[row.case], row.case)
     shared = sorted({" and ".join(cases.values()) for cases in owners.values() if len(cases) > 1})

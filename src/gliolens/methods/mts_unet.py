@@ -41,11 +41,10 @@ from gliolens.nn.multitask import MultiTaskNet, Told
 from gliolens.nn.swin import LEAST_EDGE, Merging
 from gliolens.progress import Counter, Tick, say
 from gliolens.saved import read_model, write_model
-from gliolens.segmenter import TISSUES, TUMOUR_ONLY, Draw, loss_of, tissues_of
+from gliolens.segmenter import TISSUES, TUMOUR_ONLY, Draw, loss_of, tissue_shares, tissues_of
 from gliolens.signs import COMPARED, MISMATCH, mismatch_of
 from gliolens.slices import as_seen
-from gliolens.stats.priors import with_prior
-from gliolens.tasks import GRADES, Task, class_weights, coherent, task_loss, tasks_of
+from gliolens.tasks import GRADES, Task, class_weights, coherent, posteriors, task_loss, tasks_of
 from gliolens.whole_case import Seen, look
 
 VERSION = 1
@@ -71,7 +70,8 @@ class Config:
         vary: whether patients look otherwise at each look; see `crops.Draws`.
         epochs: passes over the patients.
         batch: patients a step.
-        rate: learning rate of AdamW.
+        rate: highest learning rate of AdamW.
+        head_rate: by how much CMD and the heads learn slower than the backbone.
         task_weight: of the tasks' loss beside the outline's; 0 learns the outline alone.
         lean: gradient checkpointing: less memory, more time.
         overlap: share of the cube by which windows overlap where one does not hold the brain.
@@ -95,6 +95,7 @@ class Config:
     epochs: int = 100
     batch: int = 2
     rate: float = 1e-4
+    head_rate: float = 0.2
     task_weight: float = 1.0
     lean: bool = True
     overlap: float = 0.25
@@ -140,22 +141,17 @@ class Config:
             return cls()
         if name == "paper":
             return cls(
-                voxel_mm=1.0,
-                focus="deepest",
-                mismatch="image",
-                drop=0.0,
-                balance=False,
-                coherent=False,
-                vary=False,
-            )
+                voxel_mm=1.0, focus="deepest", mismatch="image", drop=0.0, balance=False, coherent=False, vary=False,
+                head_rate=1.0,
+            )  # fmt: skip
         raise ConfigError(f"no preset is called {name!r}; there are paper and sound")
 
     def scaled(self, scale: str) -> Self:
         """`demo`: a feature size of 12 on a cube of 64 voxels of 3 mm, few epochs, for minutes on two cores."""
         if scale == "demo":
             return replace(
-                self, voxel_mm=3.0, edge=64, feature_size=12, window=4, epochs=8, rate=1e-3, lean=False
-            )
+                self, voxel_mm=3.0, edge=64, feature_size=12, window=4, epochs=8, rate=2e-3, head_rate=0.2, lean=False
+            )  # fmt: skip
         return self
 
 
@@ -215,7 +211,9 @@ class _Task(L.LightningModule):
         return torch.stack(parts).sum() if parts else None  # Lightning passes over a step without a loss
 
     def configure_optimizers(self) -> Any:
-        return one_cycle(self, self.settings.rate, self.steps)
+        rate = self.settings.rate
+        groups = [(self.net.backbone.parameters(), rate), (self.net.asking(), rate * self.settings.head_rate)]
+        return one_cycle(groups, self.steps)
 
 
 def identity(config: Config) -> str:
@@ -245,6 +243,7 @@ def fit(cases: Cases, config: Config, run: Run) -> "Model":
     if config.weights is not None:
         taken = asdict(take_swin(net.backbone, Path(config.weights), config.weights_series, config.series))
         say(f"{taken['taken']} tensors of {taken['file']}; at random: {', '.join((*taken['left'], 'heads'))}")
+    net.backbone.expect(tissue_shares(masked, len(tissues)))
     truth = np.array([[task.truth(row) for task in tasks] for row in rows])
     draws = Draws(config.edge, config.vary, config.vary, config.drop)
     crops = Crops(prepared, truth, len(tissues), draws, run.seed)
@@ -263,9 +262,7 @@ def _everyone(cases: Cases, config: Config, run: Run) -> tuple[list[CaseRow], li
     both = list(zip(whole.rows, ready(whole, config, run.cache, Counter("reading cases")), strict=True))
     use = [(row, arrays) for row, arrays in both if teaches(arrays, config.edge)]
     if len(use) < len(both):
-        say(
-            f"{len(both) - len(use)} cases without a mask teach nothing: the cube is smaller than their brain"
-        )
+        say(f"{len(both) - len(use)} cases without a mask teach nothing: their brain is larger than the cube")
     return [row for row, _ in use], [arrays for _, arrays in use]
 
 
@@ -346,9 +343,9 @@ class Model:
         equal, p = {}, {}
         for task in self.tasks:
             q = torch.softmax(seen.told.answers[task.target][0].double(), dim=0).numpy()
-            told = with_prior(q[None], np.array(task.shares))[0] if self.config.balance else q
-            equal[task.target], p[task.target] = (
-                dict(zip(task.classes, v.tolist(), strict=True)) for v in (q, told)
+            both = posteriors(task, q, balanced=self.config.balance)
+            p[task.target], equal[task.target] = (
+                dict(zip(task.classes, v.tolist(), strict=True)) for v in both
             )
         if self.config.coherent:
             equal, p = coherent(equal), coherent(p)

@@ -104,6 +104,10 @@ class MultiTaskNet(nn.Module):
         dims |= {} if self.mismatch is None else {"mismatch": self.mismatch.dim}
         self.heads = nn.ModuleDict({task: TaskHead(dims, n, plain=self.plain) for task, n in tasks.items()})
 
+    def asking(self) -> list[nn.Parameter]:
+        """Parameters of CMD and of the heads: all but the backbone's."""
+        return [p for name, p in self.named_parameters() if not name.startswith("backbone.")]
+
     def forward(self, image: Float[Tensor, "b c d h w"], there: Bool[Tensor, "b c"]) -> Told:
         """Look at images.
 

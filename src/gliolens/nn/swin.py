@@ -86,6 +86,14 @@ class SwinBackbone(nn.Module):
         logits: Tensor = net.out(coarse)
         return logits, stages
 
+    def expect(self, shares: Float[Tensor, " k"]) -> None:
+        """Let the untrained last layer tell tissues by their shares of all voxels, and not all alike.
+
+        So most voxels are no tumour from the first step on (Lin et al. 2017, doi 10.1109/ICCV.2017.324, section 4.1).
+        """
+        with torch.no_grad():
+            self.net.out.conv.conv.bias.copy_(torch.log(shares.clamp_min(1e-6)))
+
     @property
     def _encoders(self) -> tuple[nn.Module, nn.Module, nn.Module]:
         return self.net.encoder2, self.net.encoder3, self.net.encoder4

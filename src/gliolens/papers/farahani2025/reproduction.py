@@ -27,7 +27,7 @@ from gliolens.methods import controls as simple
 from gliolens.methods.mts_unet import Config, identity
 from gliolens.methods.shape_resnet import Config as ResNet
 from gliolens.papers.farahani2025.mismatch import mismatch_table
-from gliolens.papers.farahani2025.networks import FULL, SOUND, networks
+from gliolens.papers.farahani2025.networks import FULL, SOUND, Network, networks
 from gliolens.papers.farahani2025.page import write_page
 from gliolens.papers.farahani2025.tables import ablation, baselines, compared, headline, sites
 from gliolens.papers.farahani2025.trials import METHOD, Trial, try_network
@@ -109,21 +109,34 @@ def reproduce(
     trials = {n.name: try_network(n, *sides, mine, tasks) for n in every}
     others = {task.target: _beside(task, sides, run, resnet, cohort) for task in tasks}
     away = _away(every[0].config, found, rows, run, tasks)
-    results = {
+    results = _results(every, trials, others, away, tasks, sides, found.cases, seed)
+    write_json(out / "results.json", {**_plain(results), "left out": found.left_out, "software": software()})
+    write_page(run, results, sides[1], config, len(mine.others))
+    say(f"{len(sides[0])} cases to learn from, {len(sides[1])} to test")
+    return Reproduced(out, results, found.failures)
+
+
+def _results(
+    every: Sequence[Network],
+    trials: Mapping[str, Trial],
+    others: Mapping[str, pd.DataFrame],
+    away: Mapping[str, Trial] | str,
+    tasks: Sequence[Task],
+    sides: tuple[Cases, Cases],
+    cases: Cases,
+    seed: int,
+) -> dict[str, list[dict[str, Any]]]:
+    return {
         "headline": headline(trials, (FULL, SOUND), tasks, seed),
         "ablation": ablation(every, trials, tasks, seed),
         "compared": compared(every, trials, others, tasks),
         "baselines": baselines(others, trials, tasks, seed),
         "sites": sites(trials[FULL], away, tasks, seed),
-        "mismatch": mismatch_table(found.cases),
+        "mismatch": mismatch_table(cases),
         "patients": [
-            _counts(name, cases, tasks) for name, cases in zip(("training", "test"), sides, strict=True)
+            _counts(name, side, tasks) for name, side in zip(("training", "test"), sides, strict=True)
         ],
     }
-    write_json(out / "results.json", {**_plain(results), "left out": found.left_out, "software": software()})
-    write_page(run, results, sides[1], config, len(mine.others))
-    say(f"{len(sides[0])} cases to learn from, {len(sides[1])} to test")
-    return Reproduced(out, results, found.failures)
 
 
 def _config(scale: str, settings: Mapping[str, Any], series: tuple[str, ...]) -> Config:
