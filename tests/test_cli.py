@@ -114,7 +114,13 @@ def test_info_is_json_a_program_can_read(capsys):
     assert main(["info", "--json"]) == 0
     facts = json.loads(capsys.readouterr().out)
     assert {"gliolens", "methods", "packages", "cores"} <= facts.keys()
-    assert facts["methods"] == ["controls", "shape-resnet", "segmentation-fusion", "volume-embedding"]
+    assert facts["methods"] == [
+        "controls",
+        "mts-unet",
+        "shape-resnet",
+        "segmentation-fusion",
+        "volume-embedding",
+    ]
     weights = Path(gliolens.__file__ or "").parent / "weights"
     for name, said in facts["weights"].items():
         file = weights / name

@@ -79,6 +79,6 @@ def networks(base: Config, tells: tuple[str, ...]) -> list[Network]:
 def sounder(base: Config) -> Config:
     """The `sound` preset at the size of another: what differs is what was mended, not the voxels."""
     mended = Config.preset("sound")
-    names = ("focus", "mismatch", "drop", "balance", "coherent", "vary")
+    names = ("focus", "mismatch", "drop", "balance", "coherent", "vary", "head_rate")
     settings = {name: getattr(mended, name) for name in names}
     return replace(base, **settings | ({"mismatch": "none"} if base.mismatch == "none" else {}))

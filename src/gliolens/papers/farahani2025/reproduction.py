@@ -40,7 +40,18 @@ from gliolens.usable import Usable, common_series, usable_cases
 
 TEST_SHARE: Final = 0.3
 SET_HERE: Final = frozenset(
-    {"series", "focus", "mismatch", "drop", "balance", "coherent", "vary", "task_weight", "tasks"}
+    {
+        "series",
+        "focus",
+        "mismatch",
+        "drop",
+        "balance",
+        "coherent",
+        "vary",
+        "head_rate",
+        "task_weight",
+        "tasks",
+    }
 )
 """Settings that the tables vary, or that hold for all of them."""
 RESNET: Final = "3-D ResNet"
