@@ -42,7 +42,7 @@ def cases(folder):
 @pytest.fixture(scope="module")
 def fitted(cases, tmp_path_factory):
     place = tmp_path_factory.mktemp("run")
-    config = replace(QUICK, epochs=12)
+    config = replace(QUICK, epochs=8)
     return method.fit(cases, config, Run("grade", GRADES, place, place / "cache")), config, place
 
 

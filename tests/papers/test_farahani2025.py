@@ -26,7 +26,7 @@ QUICK = {"epochs": 1, "voxel_mm": 4.0}
 PAPER = Config.preset("paper")
 TOLD = ("idh", "codel_1p19q", "grade")
 SEED = 4  # of whose patients both sides of every split show every class
-SOME = (FULL, SOUND, "no CMD", "IDH alone", OUTLINE)
+SOME = (FULL, SOUND, "no CMD", OUTLINE)
 
 
 def test_each_network_differs_from_the_full_one_in_what_its_name_says():
@@ -89,7 +89,7 @@ def some(base, tells):
 
 @pytest.fixture(scope="module")
 def done(cohort, tmp_path_factory):
-    """With some of the networks: all twelve take minutes."""
+    """With some of the networks: all take minutes."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(reproduction, "networks", some)
         return reproduce(cohort, tmp_path_factory.mktemp("out"), target="idh", scale="demo", settings=QUICK)
@@ -144,9 +144,9 @@ def test_a_case_without_mask_is_learnt_from_and_not_tested(done, cohort):
 
 def test_maps_are_written_as_nifti(done):
     files = sorted(f.name for f in (done.folder / "heatmaps").iterdir())
-    assert files == [
+    assert set(files) == {
         f"{n}-{m}.nii.gz" for n in ("full", "full-sound") for m in ("cmd-attention", "tafe-weights")
-    ]
+    }
     for name in files:
         voxels = read_volume(done.folder / "heatmaps" / name, "x").volume.voxels
         assert 0 <= voxels.min() <= voxels.max() <= 1
