@@ -44,7 +44,7 @@ class Seen:
         each = self.cube.shape[0] / values.shape[2]
         step = np.diag([each, each, each, 1.0])
         step[:3, 3] = (each - 1) / 2 if blocks else 0.0
-        return values[0, 0].float().numpy(), self.cube.affine @ step
+        return values[0, 0].float().cpu().numpy(), self.cube.affine @ step
 
 
 @torch.inference_mode()

@@ -342,7 +342,7 @@ class Model:
     def _answer(self, case: str, ready: Arrays, seen: Seen) -> Prediction:
         equal, p = {}, {}
         for task in self.tasks:
-            q = torch.softmax(seen.told.answers[task.target][0].double(), dim=0).numpy()
+            q = torch.softmax(seen.told.answers[task.target][0].cpu().double(), dim=0).numpy()
             both = posteriors(task, q, balanced=self.config.balance)
             p[task.target], equal[task.target] = (
                 dict(zip(task.classes, v.tolist(), strict=True)) for v in both
@@ -369,7 +369,7 @@ class Model:
             decided, parts = answer.decisions[task.target], seen.told.parts[task.target]
             for name, part in {"TAFE": "focus", **({"CMD": "mismatch"} if compared else {})}.items():
                 if part in parts:
-                    z, k = parts[part][0].float().numpy(), task.classes.index(decided)
+                    z, k = parts[part][0].float().cpu().numpy(), task.classes.index(decided)
                     out[f"{task.target}, {name} for {decided}"] = float(z[k] - np.delete(z, k).mean())
         return out
 
