@@ -98,9 +98,7 @@ def reproduce(
     check_folder(
         out, {"cohort": file_hash(cohort), "target": target, "seed": seed, "settings": asdict(config)}
     )
-    resnet = replace(
-        ResNet.preset("paper").scaled(scale), series=config.series, dims=3, join="none", sees="brain", batch=4
-    )
+    resnet = _resnet(scale, config.series)
     found = usable_cases(
         rows, target=target, series=config.series, cache=out / "cache", tick=Counter("reading cases"),
         entrants=[Entrant(METHOD, METHOD, config), Entrant(RESNET, "shape-resnet", resnet), *controls()],
@@ -158,6 +156,12 @@ def _config(scale: str, settings: Mapping[str, Any], series: tuple[str, ...]) ->
         return replace(config, series=series)
     say(f"series {', '.join(series)}: CMD compares T2 with FLAIR and is left out of every network")
     return replace(config, series=series, mismatch="none")
+
+
+def _resnet(scale: str, series: tuple[str, ...]) -> ResNet:
+    """The 3-D ResNet of the baselines: of Zeng et al. 2024, seeing the whole brain."""
+    config = ResNet.preset("paper").scaled(scale)
+    return replace(config, series=series, dims=3, join="none", sees="brain", batch=4)
 
 
 def _sides(division: Split, fold: int, found: Usable) -> tuple[Cases, Cases]:
