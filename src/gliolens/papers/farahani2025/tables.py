@@ -17,7 +17,7 @@ from gliolens.tasks import Task
 
 Row = dict[str, Any]
 LEAST: Final = 5
-"""Cases of each class below which a site's own AUC is not shown: it would say nothing."""
+"""Of each class; with fewer cases a site's own AUC would say nothing and is not shown."""
 
 
 def headline(
