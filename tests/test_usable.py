@@ -6,14 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from gliolens.case import CaseRow
+from gliolens.case import CaseRow, Volume
 from gliolens.cohorts.phantom.cohort import write_phantom
 from gliolens.cohorts.phantom.traits import PhantomConfig
 from gliolens.cohorts.splits import Fold, Split
 from gliolens.errors import CohortError
+from gliolens.io.nifti import read_labels, write_volume
 from gliolens.io.tables import read_cohort
 from gliolens.method import find_method
-from gliolens.protocol import Entrant
+from gliolens.protocol import Entrant, controls
 from gliolens.tasks import check_schemes
 from gliolens.usable import common_series, usable_cases
 
@@ -121,12 +122,7 @@ def test_others_of_a_tested_patient_or_site_are_left_out(cohort, tmp_path):
 
 
 def test_a_refused_case_teaches_nothing(cohort, tmp_path):
-    from gliolens.protocol import controls
-
     empty = tmp_path / "empty.nii.gz"
-    from gliolens.case import Volume
-    from gliolens.io.nifti import read_labels, write_volume
-
     stored, _ = read_labels(cohort[1].mask, "x")
     write_volume(empty, Volume(stored.volume.voxels * 0, stored.volume.affine), stored.volume.grid)
     rows = (*cohort[:1], replace(cohort[1], mask=empty), *cohort[2:])

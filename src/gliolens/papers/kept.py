@@ -1,11 +1,27 @@
-"""Networks of a reproduction are kept, so that a stopped one goes on; never those of another run."""
+"""What papers' reproductions share: what they come to, and that networks are kept, so that a stopped one goes on."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from gliolens.io.store import read_json, write_json
 from gliolens.protocol import check_settings
+
+
+@dataclass(frozen=True, eq=False)
+class Reproduced:
+    """What a reproduction came to.
+
+    Attributes:
+        folder: where everything lies.
+        results: every table, as rows by name.
+        failures: cases that were refused, with the reason.
+    """
+
+    folder: Path
+    results: Mapping[str, Sequence[Mapping[str, Any]]]
+    failures: Mapping[str, str]
 
 
 def check_folder(out: Path, told: Mapping[str, Any]) -> None:

@@ -6,7 +6,7 @@ their number (Holm). Leave-one-site-out follows, since published cohorts of seve
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
@@ -31,7 +31,7 @@ from gliolens.papers.farahani2025.networks import FULL, SOUND, Network, networks
 from gliolens.papers.farahani2025.page import write_page
 from gliolens.papers.farahani2025.tables import ablation, baselines, compared, headline, sites
 from gliolens.papers.farahani2025.trials import METHOD, Trial, try_network
-from gliolens.papers.kept import check_folder
+from gliolens.papers.kept import Reproduced, check_folder
 from gliolens.progress import Counter, say
 from gliolens.protocol import Entrant, compete, controls, score_beside_ceilings
 from gliolens.stats.intervals import Interval
@@ -55,21 +55,6 @@ SET_HERE: Final = frozenset(
 )
 """Settings that the tables vary, or that hold for all of them."""
 RESNET: Final = "3-D ResNet"
-
-
-@dataclass(frozen=True, eq=False)
-class Reproduced:
-    """What a reproduction came to.
-
-    Attributes:
-        folder: where everything lies.
-        results: every table, as rows by name.
-        failures: cases that were refused, with the reason.
-    """
-
-    folder: Path
-    results: Mapping[str, Sequence[Mapping[str, Any]]]
-    failures: Mapping[str, str]
 
 
 def reproduce(

@@ -7,7 +7,7 @@ slices divided at random instead of patients, which shows what such a leak is wo
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
@@ -28,7 +28,7 @@ from gliolens.outline_scores import TITLES
 from gliolens.papers.janardhan2025.outlines import losses, outlines, shares, speed
 from gliolens.papers.janardhan2025.parts import Parts, Sides
 from gliolens.papers.janardhan2025.slices import leak, slices
-from gliolens.papers.kept import check_folder
+from gliolens.papers.kept import Reproduced, check_folder
 from gliolens.progress import Counter, say
 from gliolens.protocol import Entrant
 from gliolens.report.paper_page import Section, write_paper_report
@@ -45,21 +45,6 @@ PUBLISHED: Final[Mapping[str, float]] = MappingProxyType(
 """Per cent, of BraTS 2018 to 2020."""
 TRIED: Final = frozenset({"series", "loss", "weight", "share", "start", "namer_loss"})
 """Settings that the experiments vary, or that hold for all of them."""
-
-
-@dataclass(frozen=True, eq=False)
-class Reproduced:
-    """What a reproduction came to.
-
-    Attributes:
-        folder: where everything lies.
-        results: every table, as rows by name.
-        failures: cases that were refused, with the reason.
-    """
-
-    folder: Path
-    results: Mapping[str, Sequence[Mapping[str, Any]]]
-    failures: Mapping[str, str]
 
 
 def reproduce(

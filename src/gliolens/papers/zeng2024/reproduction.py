@@ -7,7 +7,7 @@ patients.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
@@ -25,7 +25,7 @@ from gliolens.io.tables import read_cohort
 from gliolens.loader import Cases, fingerprint
 from gliolens.method import Run, changed
 from gliolens.methods.shape_resnet import IMAGE, VERSION, Config, ready
-from gliolens.papers.kept import check_folder
+from gliolens.papers.kept import Reproduced, check_folder
 from gliolens.papers.zeng2024.cost import costs
 from gliolens.papers.zeng2024.maps import mean_over, measured, shown
 from gliolens.papers.zeng2024.networks import BRAIN, GATED, MAIN, TABLES, VOLUME, networks, rows_of
@@ -43,21 +43,6 @@ SET_HERE: Final = frozenset(
      "choose_epochs"}
 )  # fmt: skip
 """Settings that the tables vary, or that hold for all of them."""
-
-
-@dataclass(frozen=True, eq=False)
-class Reproduced:
-    """What a reproduction came to.
-
-    Attributes:
-        folder: where everything lies.
-        results: every table, as rows by name.
-        failures: cases that were refused, with the reason.
-    """
-
-    folder: Path
-    results: Mapping[str, Sequence[Mapping[str, Any]]]
-    failures: Mapping[str, str]
 
 
 def reproduce(
