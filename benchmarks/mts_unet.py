@@ -30,7 +30,7 @@ from gliolens.cohorts.phantom.traits import PhantomConfig, draw_cohort
 from gliolens.crops import Crops, Draws, brain_volume
 from gliolens.io.store import whole_file
 from gliolens.labels import SERIES
-from gliolens.methods.mts_unet import Config, _network, _Task
+from gliolens.methods.mts_unet import Config, _learning, _network
 from gliolens.nn.precision import has_bfloat16
 from gliolens.preprocess import brain_of, normalised
 from gliolens.segmenter import TISSUES, tissue_shares
@@ -54,7 +54,7 @@ def step(precision):
     """Three steps at the paper's size."""
     torch.manual_seed(0)
     net = _network(PAPER, len(TISSUES), TASKS)
-    task = _Task(net, TASKS, PAPER, 10)
+    task = _learning(net, TASKS, PAPER, 10)
     optimiser = task.configure_optimizers()["optimizer"]
     edge, b, took = PAPER.edge, PAPER.batch, []
     batch = [torch.randn(b, 4, edge, edge, edge), torch.ones(b, 4, dtype=torch.bool),
@@ -111,7 +111,7 @@ def trained(work, cases, steps):
     net.backbone.expect(tissue_shares(made, len(TISSUES)))
     crops = Crops(made, np.zeros((len(made), len(TASKS)), int), len(TISSUES), Draws(64, vary=False), SEED)
     rng = np.random.default_rng(SEED)
-    task = _Task(net, TASKS, replace(PAPER, task_weight=0.0), steps)
+    task = _learning(net, TASKS, replace(PAPER, task_weight=0.0), steps)
     optimiser = torch.optim.AdamW(net.parameters(), 4e-4)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 4e-4, total_steps=steps, pct_start=0.1)
     start = time.perf_counter()

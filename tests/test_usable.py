@@ -102,7 +102,9 @@ def test_a_tested_patients_scans_under_another_name_are_not_learnt_from_in_secre
 
 
 def test_others_of_a_tested_patient_or_site_are_left_out(cohort, tmp_path):
-    first = cohort[0]
+    """The further case is of the first one's patient and site: another patient of that site, and one of another."""
+    first, here, other = (replace(row, site=site) for row, site in zip(cohort, "AAB", strict=False))
+    cohort = (first, here, other)
     rows, asked = teaching(cohort, tmp_path, mask=None, targets={"idh": "mutant"}, aliases=("between",))
     between = CaseRow(
         "link", "between", aliases=(first.case,)
@@ -111,14 +113,13 @@ def test_others_of_a_tested_patient_or_site_are_left_out(cohort, tmp_path):
     found = usable_cases(rows, **asked)
     assert [row.case for row in found.others] == ["renamed"]
     assert found.others_beside(split_of(found.cases, [first.case]), 0, rows) == ()
-    elsewhere = next(row for row in cohort if row.site != rows[-2].site)
-    assert [r.case for r in found.others_beside(split_of(found.cases, [elsewhere.case]), 0, rows)] == [
-        "renamed"
-    ]
-    away = split_of(found.cases, [row.case for row in cohort if row.site == first.site and row.case != first.case] or
-                    [elsewhere.case], "leave_one_site_out")  # fmt: skip
-    tested = {row.site for row in cohort if row.case in away.folds[0].test}
-    assert bool(found.others_beside(away, 0, rows)) == (first.site not in tested)
+    beside = [
+        [r.case for r in found.others_beside(split_of(found.cases, tested, scheme), 0, rows)]
+        for tested, scheme in (
+            ([other.case], "kfold"), ([here.case], "leave_one_site_out"), ([other.case], "leave_one_site_out"),
+        )
+    ]  # fmt: skip
+    assert beside == [["renamed"], [], ["renamed"]]
 
 
 def test_a_refused_case_teaches_nothing(cohort, tmp_path):

@@ -18,6 +18,7 @@ from gliolens.labels import SERIES
 from gliolens.loader import Cases
 from gliolens.method import Run
 from gliolens.methods import mts_unet as method
+from gliolens.multitask import Together
 from gliolens.signs import MISMATCH
 from gliolens.stats.segmentation import dice
 from gliolens.tasks import UNKNOWN, Task
@@ -30,7 +31,7 @@ GRADES = ("LGG", "HGG")
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     place = tmp_path_factory.mktemp("phantom")
-    write_phantom(place, 14, seed=4, config=PhantomConfig(spacing_mm=5.0, unknown_labels=0.2))
+    write_phantom(place, 12, seed=4, config=PhantomConfig(spacing_mm=5.0, unknown_labels=0.2))
     return place
 
 
@@ -42,7 +43,7 @@ def cases(folder):
 @pytest.fixture(scope="module")
 def fitted(cases, tmp_path_factory):
     place = tmp_path_factory.mktemp("run")
-    config = replace(QUICK, epochs=8)
+    config = replace(QUICK, epochs=5)
     return method.fit(cases, config, Run("grade", GRADES, place, place / "cache")), config, place
 
 
@@ -106,14 +107,14 @@ def test_a_stopped_fit_ends_in_the_same_network_as_one_that_was_not(cases, tmp_p
     config = replace(QUICK, epochs=3)
     few = cases.only([row.case for row in cases.rows[:4]])
     runs = [Run("grade", GRADES, tmp_path / name, tmp_path / "cache", seed=3) for name in "ab"]
-    straight, step, count = method.fit(few, config, runs[0]), method._Task.training_step, iter(range(100))
+    straight, step, count = method.fit(few, config, runs[0]), Together.training_step, iter(range(100))
 
     def stop(self, batch, i):
         if next(count) == 3:
             raise RuntimeError("the power went")
         return step(self, batch, i)
 
-    monkeypatch.setattr(method._Task, "training_step", stop)
+    monkeypatch.setattr(Together, "training_step", stop)
     with pytest.raises(RuntimeError):
         method.fit(few, config, runs[1])
     monkeypatch.undo()
@@ -190,7 +191,7 @@ def test_cases_without_label_or_mask_teach_the_rest(cases, tmp_path):
 
 def test_a_batch_without_any_label_or_mask_is_passed_over(tmp_path):
     tasks = [Task("idh", ("wildtype", "mutant"), (0.5, 0.5))]
-    task = method._Task(method._network(QUICK, 4, tasks), tasks, QUICK, 10)
+    task = method._learning(method._network(QUICK, 4, tasks), tasks, QUICK, 10)
     image, there = torch.randn(2, 4, 64, 64, 64), torch.ones(2, 4, dtype=torch.bool)
     labels, unknown = torch.zeros(2, 1, 64, 64, 64, dtype=torch.long), torch.full((2, 1), UNKNOWN)
     none, one = torch.tensor([False, False]), torch.tensor([True, False])

@@ -62,6 +62,20 @@ def test_inside_the_tumour_what_lies_far_away_does_not_count():
     assert (even(t2, flair, tumour, both)[0] - even(other, flair, tumour, both)[0]).abs().max() > 0.05
 
 
+def test_an_attention_that_is_shut_everywhere_opens_again_only_without_the_relu():
+    (t2, flair), both = images(), torch.ones(2, dtype=torch.bool)
+    learns = {}
+    for in_tumour in (True, False):
+        net = Mismatch(in_tumour=in_tumour)
+        torch.nn.init.constant_(net.attention.bias, -50.0)
+        _, attention = net(0.1 * t2, 0.1 * flair, torch.ones(2, 1, 16, 16, 16), both)
+        assert attention.max().item() == pytest.approx(net.least, abs=1e-6)
+        torch.nn.init.constant_(net.attention.bias, -3.0)
+        net(0.1 * t2, 0.1 * flair, torch.ones(2, 1, 16, 16, 16), both)[0].square().sum().backward()
+        learns[in_tumour] = bool(net.attention.bias.grad.any())
+    assert learns == {True: True, False: False}
+
+
 @pytest.mark.parametrize("in_tumour", [True, False])
 def test_the_outline_learns_nothing_from_the_comparison(in_tumour):
     t2, flair = images()

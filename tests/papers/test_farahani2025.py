@@ -45,6 +45,7 @@ def test_each_network_differs_from_the_full_one_in_what_its_name_says():
         sound, voxel_mm=1.0
     )  # the size of the voxels is not what is compared
     assert found["no CMD, sound"].config == replace(sound, voxel_mm=1.0, mismatch="none")
+    assert found["no composition, sound"].config == replace(sound, voxel_mm=1.0, composition=False)
     assert len({n.folder for n in found.values()}) == len(found)
     assert SCRATCH not in found
     given = replace(PAPER, weights="w.pt", weights_series=("t1", "flair"))

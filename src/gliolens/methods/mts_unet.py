@@ -10,7 +10,8 @@ each part over the cases of which it is known: masks, classes and series may be 
 
 `paper`  cubes of 96 mm at 1 mm around the tumour; TAFE and CMD as the authors' public code, over the whole cube.
 `sound`  voxels of 2 mm, so that one cube holds the brain; all stages, and CMD, averaged inside the tumour found, as the
-         abstract promises; series left out at random; classes weighted; answers that can be true together (WHO 2021).
+         abstract promises; the heads are told what the tumour is made of (`nn.composition`); series left out at random;
+         classes weighted; answers that can be true together (WHO 2021).
 Every difference and guess is listed in docs/methods/mts-unet.md, times and scores in docs/results.md.
 
     gliolens train mts-unet cohort.csv --target idh --preset sound -o RUN
@@ -21,10 +22,9 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Self
 
-import lightning as L  # noqa: N812
 import numpy as np
 import torch
-from torch import Tensor
+from lightning import seed_everything
 from torch.utils.data import DataLoader
 
 from gliolens.case import Case, CaseRow, Prediction, Volume
@@ -33,22 +33,24 @@ from gliolens.cube import drawn_labels, grid_of
 from gliolens.encoders.swin_weights import take_swin
 from gliolens.errors import ConfigError
 from gliolens.io.store import content_hash, file_hash
-from gliolens.labels import SERIES, TARGETS
+from gliolens.labels import SERIES, TARGET_TITLES, TARGETS
 from gliolens.loader import Arrays, Cases
-from gliolens.loop import forget, one_cycle, train
+from gliolens.loop import forget, train
 from gliolens.method import Run, changed
-from gliolens.nn.multitask import MultiTaskNet, Told
+from gliolens.multitask import Together
+from gliolens.nn.multitask import MultiTaskNet
 from gliolens.nn.swin import LEAST_EDGE, Merging
 from gliolens.progress import Counter, Tick, say
 from gliolens.saved import read_model, write_model
-from gliolens.segmenter import TISSUES, TUMOUR_ONLY, Draw, loss_of, tissue_shares, tissues_of
+from gliolens.segmenter import TISSUES, TUMOUR_ONLY, Draw, tissue_shares, tissues_of
 from gliolens.signs import COMPARED, MISMATCH, mismatch_of
-from gliolens.slices import as_seen
-from gliolens.tasks import GRADES, Task, class_weights, coherent, posteriors, task_loss, tasks_of
+from gliolens.tasks import GRADES, Task, coherent, posteriors, tasks_of
 from gliolens.whole_case import Seen, look
 
 VERSION = 1
 """Raised whenever the same weights would answer otherwise."""
+PARTS = {"focus": "TAFE", "mismatch": "CMD", "composition": "composition"}
+"""What the evidence calls the vectors that the heads are told."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,7 @@ class Config:
         window: edge of the windows of attention, in tokens.
         focus: TAFE: the `deepest` stage everywhere, all stages inside the `tumour`, or `none`.
         mismatch: CMD: averaged over the `image`, inside the `tumour`, or `none`.
+        composition: whether the heads are told, beside TAFE and CMD, what the tumour found is made of; ours.
         drop: chance that a series is left out at a look in training; where it is 0, every series must be there.
         balance: whether every class weighs the same in training; the shares are put back into the answers.
         coherent: whether the answers are made such that they can be true together.
@@ -88,6 +91,7 @@ class Config:
     window: int = 7
     focus: Literal["deepest", "tumour", "none"] = "tumour"
     mismatch: Literal["image", "tumour", "none"] = "tumour"
+    composition: bool = True
     drop: float = 0.1
     balance: bool = True
     coherent: bool = True
@@ -141,7 +145,8 @@ class Config:
             return cls()
         if name == "paper":
             return cls(
-                voxel_mm=1.0, focus="deepest", mismatch="image", drop=0.0, balance=False, coherent=False, vary=False,
+                voxel_mm=1.0, focus="deepest", mismatch="image", composition=False, drop=0.0, balance=False,
+                coherent=False, vary=False,
                 head_rate=1.0,
             )  # fmt: skip
         raise ConfigError(f"no preset is called {name!r}; there are paper and sound")
@@ -191,31 +196,6 @@ def learns_from(row: CaseRow, config: Config) -> bool:
 # --- training --------------------------------------------------------------------------------------------------
 
 
-class _Task(L.LightningModule):
-    """The loss of outline and tasks, each over the cases of which it is known."""
-
-    def __init__(self, net: MultiTaskNet, tasks: Sequence[Task], config: Config, steps: int) -> None:
-        super().__init__()
-        self.net = net.to(memory_format=torch.channels_last_3d)  # a third faster, in training only
-        self.tasks, self.settings, self.steps = tasks, config, steps
-        self.outline = loss_of("dice+cross-entropy", torch.ones(1))
-        self.weights = [class_weights(task, balanced=config.balance) for task in tasks]
-
-    def training_step(self, batch: list[Tensor], _: int) -> Tensor | None:
-        image, there, labels, has_mask, truth = batch
-        told: Told = self.net(as_seen(image), there)
-        parts = [self.outline(told.tissues[has_mask].float(), labels[has_mask])] if has_mask.any() else []
-        for i, (task, weights) in enumerate(zip(self.tasks, self.weights, strict=True)):
-            loss = task_loss(told.answers[task.target], truth[:, i], weights)
-            parts += [] if loss is None else [self.settings.task_weight * loss]
-        return torch.stack(parts).sum() if parts else None  # Lightning passes over a step without a loss
-
-    def configure_optimizers(self) -> Any:
-        rate = self.settings.rate
-        groups = [(self.net.backbone.parameters(), rate), (self.net.asking(), rate * self.settings.head_rate)]
-        return one_cycle(groups, self.steps)
-
-
 def identity(config: Config) -> str:
     """What decides an answer beside cases and settings: this version, and the weights that training starts from."""
     if config.weights is None:
@@ -237,7 +217,7 @@ def fit(cases: Cases, config: Config, run: Run) -> "Model":
     tasks = tasks_of(run.target, run.classes, config.tasks, rows)
     masked = [a for a in prepared if a["has_mask"]]
     tissues = tissues_of(masked) if masked else TUMOUR_ONLY
-    L.seed_everything(run.seed, verbose=False)
+    seed_everything(run.seed, verbose=False)
     net = _network(config, len(tissues), tasks)
     taken = {}
     if config.weights is not None:
@@ -248,7 +228,7 @@ def fit(cases: Cases, config: Config, run: Run) -> "Model":
     draws = Draws(config.edge, config.vary, config.vary, config.drop)
     crops = Crops(prepared, truth, len(tissues), draws, run.seed)
     batches = DataLoader(crops, config.batch, sampler=Draw(len(crops), run.seed))
-    task = _Task(net, tasks, config, config.epochs * len(batches))
+    task = _learning(net, tasks, config, config.epochs * len(batches))
     label = f"{', '.join(['outline', *(t.target for t in tasks)])} on {len(crops)} patients, epochs"
     train(task, batches, epochs=config.epochs, folder=run.folder, label=label, seed=run.seed)
     forget(run.folder)
@@ -266,12 +246,20 @@ def _everyone(cases: Cases, config: Config, run: Run) -> tuple[list[CaseRow], li
     return [row for row, _ in use], [arrays for _, arrays in use]
 
 
+def _learning(net: MultiTaskNet, tasks: Sequence[Task], config: Config, steps: int) -> Together:
+    return Together(
+        net, tasks, steps, rate=config.rate, head_rate=config.head_rate, task_weight=config.task_weight,
+        balanced=config.balance,
+    )  # fmt: skip
+
+
 def _network(config: Config, tissues: int, tasks: Sequence[Task]) -> MultiTaskNet:
     return MultiTaskNet(
         config.series, tissues, {task.target: len(task.classes) for task in tasks},
         focus=None if config.focus == "none" else config.focus,
         mismatch=None if config.mismatch == "none" else config.mismatch == "tumour",
-        feature_size=config.feature_size, window=config.window, merging=config.merging, lean=config.lean,
+        composition=config.composition, feature_size=config.feature_size, window=config.window, merging=config.merging,
+        lean=config.lean,
     )  # fmt: skip
 
 
@@ -326,14 +314,15 @@ class Model:
         return replace(answer, evidence=self._evidence(seen, answer, case))
 
     def explain(self, case: Case) -> Mapping[str, Volume]:
-        """Where TAFE takes its features, as a share of the most, and CMD's attention, 2 A - 1, which is 0 to 1."""
+        """Where TAFE takes its features, as a share of the most, and CMD's attention, its least possible as 0."""
         seen, maps = self._look(prepare(case, self.config)), {}
         if seen.told.weights is not None:
             weights, affine = seen.map_of(seen.told.weights, blocks=True)
             maps["tafe-weights"] = Volume(weights / weights.max(), affine)
         if seen.told.attention is not None and set(case.series) >= COMPARED:
             attention, affine = seen.map_of(seen.told.attention, blocks=False)
-            maps["cmd-attention"] = Volume(2 * attention - 1, affine)
+            least = self.net.mismatch.least if self.net.mismatch else 0.0
+            maps["cmd-attention"] = Volume((attention - least) / (1 - least), affine)
         return {f"{self.target}-{name}": volume for name, volume in maps.items()}
 
     def _look(self, ready: Arrays) -> Seen:
@@ -367,10 +356,12 @@ class Model:
         out = {} if sign is None else {MISMATCH: 100 * sign.share}
         for task in self.tasks:
             decided, parts = answer.decisions[task.target], seen.told.parts[task.target]
-            for name, part in {"TAFE": "focus", **({"CMD": "mismatch"} if compared else {})}.items():
-                if part in parts:
+            for part, name in PARTS.items():
+                if part in parts and (compared or part != "mismatch"):
                     z, k = parts[part][0].float().cpu().numpy(), task.classes.index(decided)
-                    out[f"{task.target}, {name} for {decided}"] = float(z[k] - np.delete(z, k).mean())
+                    out[f"{TARGET_TITLES[task.target]}, {name} for {decided}"] = float(
+                        z[k] - np.delete(z, k).mean()
+                    )
         return out
 
     def save(self, folder: Path) -> None:

@@ -22,11 +22,15 @@ class Mismatch(nn.Module):
         A = sigmoid(relu(k([max_c d ; mean_c d]))),   which lies from 0.5 to 1
         v = [mean_x (a + A a) ; mean_x (b + A b)]                                                      (128 numbers)
 
-    The means are over the whole image as published, or over the voxels that are likely tumour. Where one of the two
-    series is missing there is nothing to compare, and v is 0. It has 44,087 parameters.
+    So it was published. `in_tumour` the means are over the voxels that are likely tumour, and there is no relu: one that
+    is shut everywhere no gradient ever opens again (seen: A was .5 throughout). A then lies from 0 to 1. Where one of the
+    two series is missing there is nothing to compare, and v is 0. It has 44,087 parameters.
 
     Args:
-        in_tumour: whether the means are over the tumour.
+        in_tumour: whether the means are over the tumour, and A without relu.
+
+    Attributes:
+        least: what A is never below.
     """
 
     def __init__(self, *, in_tumour: bool) -> None:
@@ -34,7 +38,7 @@ class Mismatch(nn.Module):
         self.t2 = nn.Conv3d(1, WIDTH, kernel_size=7, stride=2, padding=3)
         self.flair = nn.Conv3d(1, WIDTH, kernel_size=7, stride=2, padding=3)
         self.attention = nn.Conv3d(2, 1, kernel_size=3, padding=1)
-        self.in_tumour, self.dim = in_tumour, 2 * WIDTH
+        self.in_tumour, self.dim, self.least = in_tumour, 2 * WIDTH, 0.0 if in_tumour else 0.5
 
     def forward(
         self,
@@ -48,7 +52,8 @@ class Mismatch(nn.Module):
         a, b = self.t2(gate * t2), self.flair(gate * flair)
         apart = 2 * (a - b)
         both = torch.cat([apart.amax(dim=1, keepdim=True), apart.mean(dim=1, keepdim=True)], dim=1)
-        attention = torch.sigmoid(torch.relu(self.attention(both)))
+        marks = self.attention(both)
+        attention = torch.sigmoid(marks if self.in_tumour else torch.relu(marks))
         seen = torch.cat([a + attention * a, b + attention * b], dim=1)
         vector = (
             weighted_mean(seen, tumour_weights(tumour, seen)) if self.in_tumour else seen.mean(dim=(2, 3, 4))

@@ -7,9 +7,13 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from gliolens.nn.composition import Composition
 from gliolens.nn.mismatch import Mismatch
 from gliolens.nn.swin import Merging, SwinBackbone
 from gliolens.nn.tumour_focus import Scope, TumourFocus
+
+Vectors = Mapping[str, Tensor]
+"""What the heads are told of images `(b, n)`: by `focus` that of TAFE, by `mismatch` of CMD, by `composition` ours."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,7 +25,7 @@ class Told:
         answers: logits `(b, classes)` of each task.
         weights: where TAFE's vector comes from `(b, 1, e, f, g)`; None without TAFE.
         attention: CMD's `(b, 1, e, f, g)`; None without CMD.
-        parts: for each task the logits that TAFE's head and CMD's give by themselves, by `focus` and `mismatch`.
+        parts: for each task the logits that each vector's own head gives, by `focus`, `mismatch` and `composition`.
     """
 
     tissues: Tensor
@@ -37,8 +41,8 @@ class TaskHead(nn.Module):
         z_v = W_3 relu(W_2 relu(W_1 v)),   widths 256 and 64, dropout .5   for v of TAFE and of CMD
         z = U_2 drop(relu(U_1 [z_TAFE ; z_CMD])),   width 32
 
-    With one of the two vectors its logits are the answer. With neither the mean of the deepest stage is weighed by one
-    linear layer: the backbone alone.
+    and likewise where there are more vectors. With one alone its logits are the answer. With none the mean of the
+    deepest stage is weighed by one linear layer: the backbone alone.
 
     Args:
         dims: how many numbers each vector has, by name.
@@ -51,10 +55,12 @@ class TaskHead(nn.Module):
         self.single = nn.ModuleDict({
             name: nn.Linear(dim, classes) if plain else perceptron(dim, classes) for name, dim in dims.items()
         })  # fmt: skip
-        joined = nn.Sequential(nn.Linear(2 * classes, 32), nn.ReLU(), nn.Dropout(0.5), nn.Linear(32, classes))
+        joined = nn.Sequential(
+            nn.Linear(len(dims) * classes, 32), nn.ReLU(), nn.Dropout(0.5), nn.Linear(32, classes)
+        )
         self.join = joined if len(dims) > 1 else nn.Identity()
 
-    def forward(self, vectors: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+    def forward(self, vectors: Vectors) -> tuple[Tensor, dict[str, Tensor]]:
         """Logits `(b, classes)`, and those of each vector by itself."""
         parts = {name: head(vectors[name]) for name, head in self.single.items()}
         logits: Tensor = self.join(torch.cat(list(parts.values()), dim=1))
@@ -70,7 +76,7 @@ def perceptron(dim: int, classes: int) -> nn.Sequential:
 
 
 class MultiTaskNet(nn.Module):
-    """Swin UNETR, TAFE, CMD, and a head a task.
+    """Swin UNETR, TAFE, CMD, the tumour's composition, and a head a task.
 
     Args:
         series: names of an image's channels.
@@ -78,6 +84,7 @@ class MultiTaskNet(nn.Module):
         tasks: number of classes of each task.
         focus: TAFE's scope, or None for no TAFE.
         mismatch: whether CMD averages over the tumour; None for no CMD.
+        composition: whether the heads are told what the tumour is made of.
         feature_size, window, merging, lean: of the backbone.
 
     Raises:
@@ -86,8 +93,8 @@ class MultiTaskNet(nn.Module):
 
     def __init__(
         self, series: Sequence[str], tissues: int, tasks: Mapping[str, int], *, focus: Scope | None = "tumour",
-        mismatch: bool | None = True, feature_size: int = 48, window: int = 7, merging: Merging = "since-1.5",
-        lean: bool = False,
+        mismatch: bool | None = True, composition: bool = False, feature_size: int = 48, window: int = 7,
+        merging: Merging = "since-1.5", lean: bool = False,
     ) -> None:  # fmt: skip
         super().__init__()
         if mismatch is not None and not {"t2", "flair"} <= set(series):
@@ -96,12 +103,14 @@ class MultiTaskNet(nn.Module):
         self.backbone = SwinBackbone(
             len(series), tissues, feature_size=feature_size, window=window, merging=merging, lean=lean
         )
-        self.plain = focus is None and mismatch is None
+        self.plain = focus is None and mismatch is None and not composition
         self.focus = TumourFocus("deepest" if focus is None else focus, feature_size)
         self.has_focus = focus is not None
         self.mismatch = None if mismatch is None else Mismatch(in_tumour=mismatch)
         dims = {"focus": self.focus.dim} if self.has_focus or self.plain else {}
         dims |= {} if self.mismatch is None else {"mismatch": self.mismatch.dim}
+        self.composition = Composition(tissues - 1, len(series)) if composition else None
+        dims |= {} if self.composition is None else {"composition": self.composition.dim}
         self.heads = nn.ModuleDict({task: TaskHead(dims, n, plain=self.plain) for task, n in tasks.items()})
 
     def asking(self) -> list[nn.Parameter]:
@@ -115,18 +124,28 @@ class MultiTaskNet(nn.Module):
             image: series with mean 0 and standard deviation 1 over the brain, 0 elsewhere and where one is missing.
             there: which series of each image are at hand.
         """
+        tissues, vectors, weights, attention = self.describe(image, there)
+        told = {task: head(vectors) for task, head in self.heads.items()}
+        return Told(
+            tissues, {task: z.float() for task, (z, _) in told.items()}, weights, attention,
+            {task: parts for task, (_, parts) in told.items()},
+        )  # fmt: skip
+
+    def describe(
+        self, image: Float[Tensor, "b c d h w"], there: Bool[Tensor, "b c"]
+    ) -> tuple[Tensor, Vectors, Tensor | None, Tensor | None]:
+        """What the heads are asked about: logits of tissues, the vectors, TAFE's weights and CMD's attention."""
         tissues, stages = self.backbone(image)
-        tumour = 1 - torch.softmax(tissues.float(), dim=1)[:, :1]
-        vectors, weights, attention = {}, None, None
+        likely = torch.softmax(tissues.float(), dim=1)
+        tumour, weights, attention = 1 - likely[:, :1], None, None
+        vectors: dict[str, Tensor] = {}
         if self.has_focus or self.plain:
             vectors["focus"], weights = self.focus(stages, tumour)
         if self.mismatch is not None:
             vectors["mismatch"], attention = self._compare(image, tumour, there)
-        told = {task: head(vectors) for task, head in self.heads.items()}
-        return Told(
-            tissues, {task: z.float() for task, (z, _) in told.items()}, weights if self.has_focus else None, attention,
-            {task: parts for task, (_, parts) in told.items()},
-        )  # fmt: skip
+        if self.composition is not None:
+            vectors["composition"] = self.composition(image, likely[:, 1:])
+        return tissues, vectors, weights if self.has_focus else None, attention
 
     def _compare(self, image: Tensor, tumour: Tensor, there: Tensor) -> tuple[Tensor, Tensor]:
         assert self.mismatch is not None

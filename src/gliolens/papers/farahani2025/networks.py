@@ -71,6 +71,7 @@ def networks(base: Config, tells: tuple[str, ...]) -> list[Network]:
         Network(f"{name}, sound", "sound", replace(sound, **changes), tells)
         for name, changes in without.items()
     ]
+    rows.append(Network("no composition, sound", "sound", replace(sound, composition=False), tells))
     rows += [Network(_ALONE[t], "alone", replace(base, tasks=(t,)), (t,)) for t in tells]
     rows.append(Network(OUTLINE, "alone", replace(base, task_weight=0.0), ()))
     return rows
@@ -79,6 +80,6 @@ def networks(base: Config, tells: tuple[str, ...]) -> list[Network]:
 def sounder(base: Config) -> Config:
     """The `sound` preset at the size of another: what differs is what was mended, not the voxels."""
     mended = Config.preset("sound")
-    names = ("focus", "mismatch", "drop", "balance", "coherent", "vary", "head_rate")
+    names = ("focus", "mismatch", "composition", "drop", "balance", "coherent", "vary", "head_rate")
     settings = {name: getattr(mended, name) for name in names}
     return replace(base, **settings | ({"mismatch": "none"} if base.mismatch == "none" else {}))

@@ -44,6 +44,7 @@ SET_HERE: Final = frozenset(
         "series",
         "focus",
         "mismatch",
+        "composition",
         "drop",
         "balance",
         "coherent",
