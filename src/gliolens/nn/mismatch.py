@@ -22,9 +22,9 @@ class Mismatch(nn.Module):
         A = sigmoid(relu(k([max_c d ; mean_c d]))),   which lies from 0.5 to 1
         v = [mean_x (a + A a) ; mean_x (b + A b)]                                                      (128 numbers)
 
-    So it was published. `in_tumour` the means are over the voxels that are likely tumour, and there is no relu: one that
-    is shut everywhere no gradient ever opens again (seen: A was .5 throughout). A then lies from 0 to 1. Where one of the
-    two series is missing there is nothing to compare, and v is 0. It has 44,087 parameters.
+    So it was published. `in_tumour` the means are over the voxels that are likely tumour, and there is no relu: one
+    that is shut everywhere no gradient ever opens again (seen: A was .5 throughout). A then lies from 0 to 1. Where one
+    of the two series is missing there is nothing to compare, and v is 0. It has 44,087 parameters.
 
     Args:
         in_tumour: whether the means are over the tumour, and A without relu.
