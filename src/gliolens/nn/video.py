@@ -1,0 +1,101 @@
+"""Networks made for videos, looking at volumes: one direction of the volume takes the place of time."""
+
+from typing import Any, Final, Literal
+
+from jaxtyping import Float
+from torch import Tensor, nn
+from torchvision.models.video import VideoResNet, mc3_18, r2plus1d_18, r3d_18
+
+Kind = Literal["r3d", "mc3", "r2plus1d"]
+"""R3D: 3-D convolutions throughout. MC3: 3-D in the first block, 2-D within planes after. R(2+1)D: each 3-D
+convolution parted into one within planes and one along time (Tran et al. 2018, doi 10.1109/CVPR.2018.00675)."""
+Norm = Literal["batch", "group", "frozen"]
+"""What features are normalised by: the batch at hand; groups of channels of each image (Wu and He 2018, doi
+10.1007/978-3-030-01261-8_1), which one image is enough for; or the statistics that pretrained weights brought."""
+MAKERS: Final = {"r3d": r3d_18, "mc3": mc3_18, "r2plus1d": r2plus1d_18}
+WIDTH: Final = 512
+"""Features that the head weighs."""
+GROUPS: Final = 8
+"""Fewest channels in a group where `Norm` is `group`, of at most 32; R(2+1)D's stem has 45, in groups of 9."""
+LEAST: Final = 5
+"""Fewest planes along time: R3D's and R(2+1)D's last block sees an eighth of them."""
+LEAST_EDGE: Final = 33
+"""Fewest pixels along an edge of a plane: the last block sees a sixteenth, and 2 x 2 x 2 is refused (`nn.resnet`)."""
+
+
+class VideoNet(nn.Module):
+    """A video ResNet of 18 layers for volumes (Chatterjee et al. 2022, doi 10.1038/s41598-022-05572-6).
+
+    torchvision's network with a stem for any number of series and a head of its own: global mean, dropout, one linear
+    layer. With one series and three classes R3D has 33,148,995 parameters, R(2+1)D 31,297,254 and MC3 11,472,963.
+
+    Args:
+        channels: series of a volume.
+        classes: how many.
+        kind: which network.
+        dropout: before the last layer.
+        norm: what features are normalised by.
+    """
+
+    def __init__(
+        self, channels: int, classes: int, *, kind: Kind, dropout: float = 0.3, norm: Norm = "batch"
+    ) -> None:
+        super().__init__()
+        self.net: VideoResNet = MAKERS[kind](weights=None)
+        self.net.stem[0] = widened(self.net.stem[0], channels)
+        self.net.fc = nn.Sequential(nn.Dropout(dropout), nn.Linear(WIDTH, classes))
+        if norm == "group":
+            _group(self.net)
+        self.norm = norm
+
+    def forward(self, volume: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b k"]:
+        """Logits of volumes, time first."""
+        logits: Tensor = self.net(volume)
+        return logits
+
+    def train(self, mode: bool = True) -> "VideoNet":
+        """Learn, or not; statistics that are frozen stay what they were."""
+        super().train(mode)
+        if self.norm == "frozen":
+            for layer in self.modules():
+                if isinstance(layer, nn.BatchNorm3d):
+                    layer.eval()
+        return self
+
+
+def widened(stem: nn.Conv3d, channels: int) -> nn.Conv3d:
+    """A first convolution for another number of channels, its weights at random."""
+    shape: Any = {name: getattr(stem, name) for name in ("kernel_size", "stride", "padding")}
+    made = nn.Conv3d(channels, stem.out_channels, bias=False, **shape)
+    nn.init.kaiming_normal_(made.weight, mode="fan_out", nonlinearity="relu")
+    return made
+
+
+def take_over(net: VideoNet, pretrained: VideoResNet, *, stem: bool) -> None:
+    """Start from a network of films: all but the head, and all but the first layer or that too.
+
+    Args:
+        net: changed in place.
+        pretrained: of the same kind, with three colours and batch statistics.
+        stem: whether the first layer begins with the sum of the weights for red, green and blue, shared out over the
+            series: a grey film in all channels then gives what it gave before. Else it stays at random, as published.
+    """
+    state = {k: v for k, v in pretrained.state_dict().items() if not k.startswith("fc.")}
+    colours, first = state.pop("stem.0.weight"), net.net.stem[0]
+    if stem:
+        state["stem.0.weight"] = (
+            (colours.sum(dim=1, keepdim=True) / first.in_channels).expand_as(first.weight).clone()
+        )
+    known = net.net.state_dict()
+    net.net.load_state_dict(known | {k: v for k, v in state.items() if k in known})
+
+
+def _group(module: nn.Module) -> None:
+    """Group normalisation in place of batch normalisation throughout, its scale and shift kept."""
+    for name, child in module.named_children():
+        if isinstance(child, nn.BatchNorm3d):
+            n = child.num_features
+            groups = max(g for g in range(1, min(32, n // GROUPS) + 1) if n % g == 0)
+            setattr(module, name, nn.GroupNorm(groups, n))
+        else:
+            _group(child)
