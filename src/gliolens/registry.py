@@ -8,6 +8,7 @@ METHODS: Final[Mapping[str, str]] = {
     "mts-unet": "gliolens.methods.mts_unet",
     "shape-resnet": "gliolens.methods.shape_resnet",
     "segmentation-fusion": "gliolens.methods.segmentation_fusion",
+    "spatio-spatial": "gliolens.methods.spatio_spatial",
     "volume-embedding": "gliolens.methods.volume_embedding",
 }
 """Name and module of each method."""

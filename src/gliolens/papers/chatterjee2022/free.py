@@ -1,0 +1,94 @@
+"""Whether the healthy class is free: who is healthy, told without a look at any tumour.
+
+Two controls: a network that sees nothing but where the brain is, and a linear reader of how bright the brain is.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from gliolens.case import Case
+from gliolens.loader import Arrays, Cases
+from gliolens.method import Run
+from gliolens.papers.chatterjee2022.tables import by_class, confusion
+from gliolens.preprocess import brain_of
+from gliolens.stats.intervals import Interval, delong
+
+HEALTHY: Final = "healthy"
+PERCENTILES: Final = (1, 5, 25, 50, 75, 95, 99)
+NEARLY: Final = 0.05
+"""F1 by which a control may lie below a network and still do nearly as well."""
+
+
+def brightness(case: Case) -> dict[str, np.ndarray]:
+    """Mean, standard deviation and `PERCENTILES` of each series over the brain, in the file's own unit, and its volume.
+
+    Returns:
+        `brightness` (n,).
+    """
+    brain = brain_of(case)
+    told = [float(brain.sum() * np.prod(case.grid.spacing))]
+    for image in case.series.values():
+        inside = image[brain]
+        told += [float(inside.mean()), float(inside.std()), *np.percentile(inside, PERCENTILES).tolist()]
+    return {"brightness": np.array(told)}
+
+
+def measured(cases: Cases, run: Run) -> list[Arrays]:
+    """Brightness of each case."""
+    return cases.prepared(brightness, "chatterjee2022 brightness 1", run.cache)
+
+
+def told_by_brightness(train: Cases, test: Cases, run: Run) -> pd.DataFrame:
+    """Who is healthy, by logistic regression on brightness: `patient`, `healthy` and its probability `p`."""
+    x, y = ([a["brightness"] for a in measured(side, run)] for side in (train, test))
+    truth = [np.array([c == HEALTHY for c in side.classes(run.target)]) for side in (train, test)]
+    reader = make_pipeline(StandardScaler(), LogisticRegression(max_iter=5000, class_weight="balanced"))
+    p = reader.fit(np.stack(x), truth[0]).predict_proba(np.stack(y))[:, 1]
+    return pd.DataFrame({"patient": [row.patient for row in test.rows], "healthy": truth[1], "p": p})
+
+
+def free_table(
+    answers: Mapping[str, Sequence[pd.DataFrame]], masks: Mapping[str, Sequence[pd.DataFrame]],
+    bright: Sequence[pd.DataFrame], classes: Sequence[str],
+) -> list[dict[str, Any]]:  # fmt: skip
+    """F1 and AUC of healthy against tumour, of the networks and of both controls, over the tests of all folds."""
+    rows = [_of_network(name, folds, classes) for name, folds in {**answers, **masks}.items()]
+    told = pd.concat(bright, ignore_index=True)
+    decided, truth = (told["p"] > 0.5).to_numpy(), told["healthy"].to_numpy(bool)
+    f1 = 2 * (decided & truth).sum() / (decided.sum() + truth.sum())
+    rows.append({"told by": "how bright the brain is", "F1, healthy": float(f1), "AUC, healthy": _auc(bright)})
+    return rows
+
+
+def _of_network(name: str, folds: Sequence[pd.DataFrame], classes: Sequence[str]) -> dict[str, Any]:
+    counts = confusion(pd.concat(folds, ignore_index=True), classes)
+    told = [pd.DataFrame({"healthy": f["truth"] == HEALTHY, "p": f[f"p_{HEALTHY}"]}) for f in folds]
+    f1 = float(by_class(counts)["F1"][list(classes).index(HEALTHY)])
+    return {"told by": name, "F1, healthy": f1, "AUC, healthy": _auc(told)}
+
+
+def _auc(folds: Sequence[pd.DataFrame]) -> Interval:
+    """Of the first fold: a patient who is tested in several would count as several."""
+    return delong(folds[0]["healthy"].to_numpy(bool), folds[0]["p"].to_numpy(float))
+
+
+def verdict(rows: Sequence[Mapping[str, Any]], controls: Sequence[str]) -> str:
+    """Whether a control does nearly as well as the best network."""
+    best = max((row for row in rows if row["told by"] not in controls), key=lambda row: row["F1, healthy"])
+    near = [
+        f"{row['told by']} ({row['F1, healthy']:.2f})"
+        for row in rows
+        if row["told by"] in controls and row["F1, healthy"] >= best["F1, healthy"] - NEARLY
+    ]
+    if near:
+        return (
+            f"The third class is free: {' and '.join(near)} tell who is healthy nearly as well as {best['told by']} "
+            f"({best['F1, healthy']:.2f}) without a look at any tumour. Read F1 of LGG and HGG alone."
+        )
+    return f"No control comes near {best['told by']} ({best['F1, healthy']:.2f}): the healthy class has to be seen."

@@ -1,0 +1,176 @@
+"""Video networks as a method: what they see, which way time runs, what the weights of the loss do; the whole way."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from gliolens.cli import main
+from gliolens.cohorts.phantom.cohort import write_phantom
+from gliolens.cohorts.phantom.traits import PhantomConfig
+from gliolens.errors import ConfigError, ModelError
+from gliolens.io.nifti import read_volume
+from gliolens.io.store import read_json
+from gliolens.io.tables import read_cohort
+from gliolens.labels import SERIES
+from gliolens.loader import Cases
+from gliolens.method import Run
+from gliolens.methods import spatio_spatial as method
+from gliolens.nn.video import MAKERS
+
+QUICK = replace(
+    method.Config.preset("sound").scaled("demo"),
+    voxel_mm=5.0,
+    voxels=(34, 40, 34),
+    series=("t1ce", "flair"),
+    epochs=1,
+)
+CLASSES = ("LGG", "HGG", "healthy")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    place = tmp_path_factory.mktemp("phantom")
+    write_phantom(place, 16, seed=2, config=PhantomConfig(spacing_mm=5.0, healthy=0.3))
+    return place
+
+
+@pytest.fixture(scope="module")
+def cases(folder):
+    return Cases(read_cohort(folder / "cohort.csv"), SERIES)
+
+
+@pytest.fixture(scope="module")
+def fitted(cases, tmp_path_factory):
+    place = tmp_path_factory.mktemp("run")
+    config = replace(QUICK, epochs=8, rate=5e-4)
+    return method.fit(cases, config, Run("grade", CLASSES, place, place / "cache")), config
+
+
+def test_the_box_holds_the_brain_between_0_and_1(cases):
+    made = method.prepare(cases[0], QUICK)
+    assert made["volume"].shape == (2, 34, 40, 34)
+    assert made["volume"].min() == 0
+    assert made["volume"].max() <= 1
+    mask = method.prepare(cases[0], replace(QUICK, sees="mask"))["volume"]
+    assert np.array_equal(mask[0], mask[1])
+    brain_ml = (cases[0].series["t1"] != 0).sum() * np.prod(cases[0].grid.spacing)
+    assert mask[0].astype(float).sum() * 5.0**3 == pytest.approx(brain_ml, rel=0.05)
+
+
+@pytest.mark.parametrize(("time", "axis"), [("sagittal", 0), ("coronal", 1), ("axial", 2)])
+def test_time_runs_along_the_planes_that_are_named(time, axis):
+    volume = torch.arange(2 * 3 * 4 * 5).reshape(2, 3, 4, 5).float()
+    film = method.in_time(volume, time)
+    assert film.shape[-3] == volume.shape[1 + axis]
+    assert torch.equal(film[:, 1], volume.select(1 + axis, 1))
+    other = [n for i, n in enumerate(volume.shape[1:]) if i != axis]
+    assert list(film.shape[-2:]) == other
+
+
+@pytest.mark.parametrize("time", ["sagittal", "coronal", "axial"])
+def test_a_heatmap_lies_on_the_box_whichever_way_time_runs(time, cases):
+    config = replace(QUICK, time=time)
+    model = method.Model(
+        "grade", CLASSES, config, method._network(config, 3).eval(), (1, 1, 1), (0.4, 0.4, 0.2)
+    )
+    made = method.prepare(cases[0], config)
+    assert model.heat(made, 0).shape == config.voxels
+    heat = model.explain(cases[0])["grade"]
+    assert 0 <= heat.voxels.min() <= heat.voxels.max() <= 1
+    assert not heat.voxels[~made["volume"].any(axis=0)].any()
+
+
+def test_class_weights_as_published():
+    classes = np.array([0] * 73 + [1] * 259 + [2] * 259)
+    assert method.class_weights(classes, 3) == pytest.approx([1 - 73 / 591, 1 - 259 / 591, 1 - 259 / 591])
+
+
+def test_a_loss_of_one_patient_weighs_what_his_class_does():
+    """PyTorch's own mean would divide the weight out again at batch 1."""
+    config = replace(QUICK, dropout=0.0)
+    torch.manual_seed(0)
+    task = method._Task(method._network(config, 3), np.array([0.9, 0.5, 0.6]), config)
+    volume = torch.rand(1, 2, 34, 40, 34)
+    losses = [task.training_step([volume, torch.tensor([c])], 0).item() for c in range(3)]
+    plain = torch.nn.functional.cross_entropy
+    logits = task.net(volume).float()
+    expected = [w * plain(logits, torch.tensor([c])).item() for c, w in enumerate((0.9, 0.5, 0.6))]
+    assert losses == pytest.approx(expected, rel=1e-4)
+
+
+def test_what_the_weights_of_the_loss_did_is_taken_out_again(cases, monkeypatch):
+    """A network that learnt perfectly answers in proportion to P W; here P is the shares themselves."""
+    weights, shares = (0.9, 0.3, 0.8), (0.1, 0.7, 0.2)
+    q = np.array(weights) * shares
+    sound = method.Model("grade", CLASSES, QUICK, torch.nn.Identity(), weights, shares)
+    paper = replace(sound, config=replace(QUICK, put_back=False))
+    monkeypatch.setattr(method.Model, "probabilities", lambda self, ready: q / q.sum())
+    assert list(sound._answer("x", {}).probabilities["grade"].values()) == pytest.approx(shares)
+    assert sound.prior == pytest.approx(shares)
+    assert list(paper._answer("x", {}).probabilities["grade"].values()) == pytest.approx(
+        (q / q.sum()).tolist()
+    )
+    assert paper.prior == pytest.approx((q / q.sum()).tolist())
+
+
+def test_it_learns_who_is_healthy(cases, fitted):
+    """Of patients it has learnt from: a tumour of 5 mm voxels is seen after a few epochs."""
+    model, _ = fitted
+    told = [model.predict(case) for case in cases]
+    p = np.array([t.probabilities["grade"]["healthy"] for t in told])
+    truth = np.array([row.targets["grade"] == "healthy" for row in cases.rows])
+    assert p[truth].mean() > p[~truth].mean() + 0.1
+    assert np.allclose([sum(t.probabilities["grade"].values()) for t in told], 1)
+
+
+def test_a_saved_model_answers_the_same(cases, fitted, tmp_path):
+    model, _ = fitted
+    model.save(tmp_path / "m")
+    again = method.load(tmp_path / "m")
+    assert again.predict(cases[1]).probabilities == model.predict(cases[1]).probabilities
+    assert again.prior == pytest.approx(model.prior)
+    (tmp_path / "m" / "weights.safetensors").write_bytes(b"other")
+    with pytest.raises(ModelError):
+        method.load(tmp_path / "m")
+
+
+@pytest.mark.parametrize("stem", [True, False])
+def test_films_are_started_from(cases, tmp_path, stem):
+    file = tmp_path / "films.pth"
+    torch.manual_seed(1)
+    films = MAKERS["mc3"](weights=None)
+    torch.save(films.state_dict(), file)
+    config = replace(QUICK, weights=str(file), norm="frozen", stem=stem, rate=1e-12, decay=0.0)
+    few = cases.only([row.case for row in cases.rows[:4]])
+    model = method.fit(few, config, Run("grade", CLASSES, tmp_path, tmp_path / "cache"))
+    mine, theirs = model.net.net.state_dict(), films.state_dict()
+    assert torch.allclose(mine["layer4.1.conv2.0.weight"], theirs["layer4.1.conv2.0.weight"], atol=1e-6)
+    grey = theirs["stem.0.weight"].sum(dim=1, keepdim=True) / 2
+    assert torch.allclose(mine["stem.0.weight"], grey.expand(-1, 2, -1, -1, -1), atol=1e-6) == stem
+    assert method.identity(config) != method.identity(QUICK)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [({"voxels": (30, 40, 34)}, "33 voxels"), ({"norm": "frozen"}, "no weights"), ({"weigh": False}, "put_back"),
+     ({"epochs": 0}, "epochs is 0"), ({"series": ()}, "one series"), ({"dropout": 1.0}, "below 1")],
+)  # fmt: skip
+def test_settings_that_cannot_be_are_refused(wrong, words):
+    with pytest.raises(ConfigError, match=words):
+        replace(QUICK, **wrong)
+
+
+def test_from_the_command_line_to_an_answer_without_a_mask(folder, tmp_path):
+    words = ["--scale", "demo", "--voxel-mm", "5", "--voxels", "34", "40", "34", "--epochs", "1"]
+    table, run = str(folder / "cohort.csv"), tmp_path / "run"
+    assert main(["train", "spatio-spatial", table, "--target", "grade", *words, "-o", str(run)]) == 0
+    row = next(row for row in read_cohort(folder / "cohort.csv") if row.targets["grade"] != "healthy")
+    files = [x for s in SERIES for x in (f"--{s}", str(row.files[s]))]
+    assert main(["predict", *files, "--run", str(run), "-o", str(tmp_path / "out"), "--id", "p"]) == 0
+    place = next((tmp_path / "out").rglob("prediction.json"))
+    (told,) = [p for p in read_json(place)["predictions"] if p["target"] == "grade"]
+    assert told["method"] == "spatio-spatial"
+    heat = next((tmp_path / "out").rglob("heatmaps/*.nii.gz"))
+    assert read_volume(heat, "p").volume.voxels.max() <= 1
