@@ -44,6 +44,14 @@ def test_the_series_that_all_usable_cases_share():
         common_series([some[0], CaseRow("4", "4", files={"t1ce": Path("x")}, **known)], "idh")
 
 
+def test_where_a_series_is_missing_everywhere_it_says_how_to_do_without(cohort, tmp_path):
+    rows = [replace(row, files={s: f for s, f in row.files.items() if s != "t2"}) for row in cohort]
+    config = find_method("mts-unet").Config.preset("sound").scaled("demo")
+    with pytest.raises(CohortError, match="6 no t2; name series that are there with --series"):
+        usable_cases(rows, target="grade", series=config.series, cache=tmp_path,
+                     entrants=(Entrant("a", "mts-unet", config),))  # fmt: skip
+
+
 @pytest.fixture(scope="module")
 def cohort(tmp_path_factory):
     return read_cohort(

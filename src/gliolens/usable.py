@@ -111,9 +111,12 @@ def usable_cases(
     _check_distinct((*cases.rows, *others), rows, seen)
     present = set(cases.classes(target))
     if len(present) < (1 if classes else 2):
+        named = any(f"no {s}" in reason for reason in left_out.values() for s in series)
+        hint = "; name series that are there with --series" if named and not classes else ""
         raise CohortError(
             f"{target}: {len(cases)} of {len(rows)} cases can be used and hold {len(present)} of its classes "
             f"({', '.join(sorted(present)) or 'none'}); {1 if classes else 2} needed. Left out: {_reasons(left_out)}"
+            f"{hint}"
         )
     return Usable(
         cases, tuple(classes) or tuple(c for c in TARGETS[target] if c in present), left_out, failures, others

@@ -126,7 +126,7 @@ def _panels(axes: Any, name: str, case: Case, drawn: np.ndarray, heat: Mapping[s
         if {"t2", "flair"} <= set(case.series)
         else {}
     )
-    named = {"tafe-weights": "TAFE: weights", "cmd-attention": "CMD: 2 A - 1"}
+    named = {"tafe-weights": "TAFE: weights", "cmd-attention": "CMD: attention"}
     images |= {title: heat[kind] for kind, title in named.items() if kind in heat}
     for ax in axes[len(images) :]:
         ax.set_axis_off()
