@@ -5,7 +5,7 @@ holds its ceilings.
 """
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -190,12 +190,24 @@ def answer_row(
 # --- scores ----------------------------------------------------------------------------------------------------
 
 
-def score(answers: pd.DataFrame, classes: Sequence[str], *, seed: int = 0) -> list[dict[str, Any]]:
+def score(
+    answers: pd.DataFrame,
+    classes: Sequence[str],
+    *,
+    seed: int = 0,
+    needed: Collection[str] = tuple(KINDS.values()),
+) -> list[dict[str, Any]]:
     """Score every entrant over all its answers, with patient-level intervals.
 
     Probabilities enter the Brier score as they are; the AUC ranks by `p / prior`, so that folds whose training
     shares differ can be pooled: otherwise a method that knows nothing but the training share scores below chance.
     `prior` is what the model itself put in: dividing by shares that are not in `p` would let a split be guessed.
+
+    Args:
+        answers: of every entrant.
+        classes: among which.
+        seed: of the intervals.
+        needed: controls without which there is no table; those of a tumour's size cannot be asked about the healthy.
 
     Returns:
         One row an entrant: `method`, `control`, `ceiling`, `n`, and for each of `SCORES` an `Interval`.
@@ -203,7 +215,7 @@ def score(answers: pd.DataFrame, classes: Sequence[str], *, seed: int = 0) -> li
     Raises:
         CohortError: a control is missing.
     """
-    missing = set(KINDS.values()) - set(answers.loc[answers["control"], "method"])
+    missing = set(needed) - set(answers.loc[answers["control"], "method"])
     if missing:
         raise CohortError(f"a table of scores needs every control; missing: {', '.join(sorted(missing))}")
     out = []
@@ -226,7 +238,13 @@ def score(answers: pd.DataFrame, classes: Sequence[str], *, seed: int = 0) -> li
 
 
 def score_beside_ceilings(
-    answers: pd.DataFrame, truth: Truth | None, target: str, classes: Sequence[str], *, seed: int = 0
+    answers: pd.DataFrame,
+    truth: Truth | None,
+    target: str,
+    classes: Sequence[str],
+    *,
+    seed: int = 0,
+    needed: Collection[str] = tuple(KINDS.values()),
 ) -> tuple[pd.DataFrame, list[dict[str, Any]]]:
     """Score every entrant and, where the cohort is simulated, what the best of all methods can reach on these patients.
 
@@ -236,6 +254,7 @@ def score_beside_ceilings(
         target: what was told.
         classes: among which.
         seed: of the intervals.
+        needed: controls without which there is no table; see `score`.
 
     Returns:
         The answers with those of each ceiling below them, and the table of `score`; a ceiling's row also has
@@ -245,10 +264,10 @@ def score_beside_ceilings(
         CohortError: a control is missing.
     """
     if truth is None:
-        return answers, score(answers, classes, seed=seed)
+        return answers, score(answers, classes, seed=seed, needed=needed)
     asked = answers[answers["method"] == answers["method"].iloc[0]]
     answers = pd.concat([answers, ceiling_rows(truth, asked, target, classes)], ignore_index=True)
-    table = score(answers, classes, seed=seed)
+    table = score(answers, classes, seed=seed, needed=needed)
     for row in table:
         if row["ceiling"]:
             row["expected_auc"] = truth.expected(target, classes, row["method"])

@@ -14,6 +14,7 @@ METHODS: Final[Mapping[str, str]] = {
 """Name and module of each method."""
 
 PAPERS: Final[Mapping[str, str]] = {
+    "chatterjee2022": "gliolens.papers.chatterjee2022.reproduction",
     "farahani2025": "gliolens.papers.farahani2025.reproduction",
     "janardhan2025": "gliolens.papers.janardhan2025.reproduction",
     "li2025": "gliolens.papers.li2025",

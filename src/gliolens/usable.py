@@ -68,6 +68,7 @@ def usable_cases(
     cache: Path,
     classes: Sequence[str] = (),
     learning: bool = True,
+    need_mask: bool = True,
     tick: Tick | None = None,
 ) -> Usable:
     """Find the cases that every entrant can use; say on stderr what is left out and why.
@@ -82,13 +83,14 @@ def usable_cases(
         cache: see `Method.ready`.
         classes: classes that a trained run can tell apart; all that occur where empty.
         learning: whether `others` are looked for.
+        need_mask: whether every case must have a tumour mask; without, the healthy count too.
         tick: progress.
 
     Raises:
         CohortError: fewer than two classes of the target remain (one is enough where `classes` are given), grades of
             two schemes would be pooled, or two patients have the same scans.
     """
-    chosen, left_out = select(rows, target=target, series=series)
+    chosen, left_out = select(rows, target=target, series=series, need_mask=need_mask)
     for row in chosen:
         if classes and row.targets[target] not in classes:
             left_out[row.case] = f"{target} {row.targets[target]}, which the run was not trained to tell"
@@ -189,13 +191,13 @@ def _reasons(left_out: Mapping[str, str]) -> str:
     return "; ".join(f"{n} {reason}" for reason, n in counts.items()) or "none"
 
 
-def common_series(rows: Sequence[CaseRow], target: str) -> tuple[str, ...]:
-    """The series that every case with a mask and a known target has.
+def common_series(rows: Sequence[CaseRow], target: str, *, need_mask: bool = True) -> tuple[str, ...]:
+    """The series that every case with a mask, where one is needed, and a known target has.
 
     Raises:
         CohortError: there is none.
     """
-    asked, _ = select(rows, target=target, series=())
+    asked, _ = select(rows, target=target, series=(), need_mask=need_mask)
     common = tuple(s for s in SERIES if all(s in row.files for row in asked))
     if not asked or not common:
         raise CohortError(

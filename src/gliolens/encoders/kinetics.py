@@ -2,9 +2,10 @@
 
 from typing import Final
 
+from torch import nn
 from torchvision.models.video import MC3_18_Weights, R2Plus1D_18_Weights, R3D_18_Weights, VideoResNet
 
-from gliolens.encoders.state import fill, nothing, read_state
+from gliolens.encoders.state import fill, read_state
 from gliolens.encoders.torchvision_weights import weights_file, weights_identity
 from gliolens.nn.video import MAKERS, Kind
 
@@ -18,11 +19,12 @@ _KINDS: Final = {
 
 
 def kinetics_network(kind: Kind, weights: str, *, offline: bool) -> VideoResNet:
-    """A video network of three colours and 400 kinds of film with its weights.
+    """A video network of three colours with its weights, and without its head, which tells 400 kinds of film.
 
     Args:
         kind: which.
-        weights: `kinetics`, or a file with a state dict of torchvision's network (safetensors or PyTorch).
+        weights: `kinetics`, or a file with a state dict of torchvision's network, with or without the head (safetensors
+            or PyTorch).
         offline: never open a connection; torchvision's weights must then lie in its cache.
 
     Raises:
@@ -30,8 +32,9 @@ def kinetics_network(kind: Kind, weights: str, *, offline: bool) -> VideoResNet:
         ModelError: the file holds other weights.
     """
     net: VideoResNet = MAKERS[kind](weights=None)
+    net.fc = nn.Identity()
     file = weights_file(_KINDS[kind], weights, TORCHVISION, offline=offline)
-    fill(net, read_state(file), file, nothing)
+    fill(net, read_state(file), file, lambda name: name.startswith("fc."))
     return net
 
 

@@ -76,11 +76,11 @@ def take_over(net: VideoNet, pretrained: VideoResNet, *, stem: bool) -> None:
 
     Args:
         net: changed in place.
-        pretrained: of the same kind, with three colours and batch statistics.
+        pretrained: of the same kind, with three colours and batch statistics, and without a head.
         stem: whether the first layer begins with the sum of the weights for red, green and blue, shared out over the
             series: a grey film in all channels then gives what it gave before. Else it stays at random, as published.
     """
-    state = {k: v for k, v in pretrained.state_dict().items() if not k.startswith("fc.")}
+    state = pretrained.state_dict()
     colours, first = state.pop("stem.0.weight"), net.net.stem[0]
     if stem:
         state["stem.0.weight"] = (

@@ -62,7 +62,9 @@ def free_table(
     told = pd.concat(bright, ignore_index=True)
     decided, truth = (told["p"] > 0.5).to_numpy(), told["healthy"].to_numpy(bool)
     f1 = 2 * (decided & truth).sum() / (decided.sum() + truth.sum())
-    rows.append({"told by": "how bright the brain is", "F1, healthy": float(f1), "AUC, healthy": _auc(bright)})
+    rows.append(
+        {"told by": "how bright the brain is", "F1, healthy": float(f1), "AUC, healthy": _auc(bright)}
+    )
     return rows
 
 

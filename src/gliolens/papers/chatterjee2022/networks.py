@@ -70,7 +70,9 @@ def contradictions() -> list[str]:
     for name, (*classes, macro, _) in RETOLD.items():
         if not mean_fits([f"0{v}" for v in classes], f"0{macro}"):
             mean = sum(map(float, classes)) / len(classes)
-            said.append(f"Retelling, {name}: F1 of the classes average to {mean:.4f}, its macro F1 is {macro}.")
+            said.append(
+                f"Retelling, {name}: F1 of the classes average to {mean:.4f}, its macro F1 is {macro}."
+            )
     for name, told in ORIGINAL.items():
         apart = [f"{a} and {b}" for a, b in zip(told, RETOLD[name], strict=True) if a and a != b]
         said.append(f"{name}: the paper and the retelling have F1 of {', '.join(apart)}.")

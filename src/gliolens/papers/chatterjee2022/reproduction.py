@@ -1,7 +1,8 @@
 """Chatterjee et al. 2022 (spatio-spatial networks): six networks, three folds of 7 to 3, on any cohort.
 
-The healthy show T1 in the place of T1 with contrast, as published, where the cohort has no other way or is asked to
-(`--set matched=False`); else everybody shows the same series, and the report says what the third class was worth.
+Everybody shows the same series; `--set healthy=t1` shows T1 of the healthy in the place of T1 with contrast, as
+published. What the third class is worth is asked of two controls (`free`). Pretrained networks start from Kinetics-400,
+fetched once by torchvision; at the scale `demo` from simulated tumours, and nothing is fetched (`--set films=...`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,22 +16,168 @@ import pandas as pd
 from gliolens.case import CaseRow
 from gliolens.cohorts.phantom.ceiling import read_truth
 from gliolens.cohorts.splits import holdout, write_split
-from gliolens.errors import CohortError, ConfigError
+from gliolens.errors import ConfigError
 from gliolens.io.store import file_hash, write_json
 from gliolens.io.tables import read_cohort
-from gliolens.labels import TARGETS
-from gliolens.loader import Cases, fingerprint, select
+from gliolens.loader import Cases, fingerprint
 from gliolens.method import Run, changed
-from gliolens.methods.spatio_spatial import Config
-from gliolens.papers.chatterjee2022.free import HEALTHY, told_by_brightness
-from gliolens.papers.chatterjee2022.networks import Network
-from gliolens.papers.kept import check_folder
-from gliolens.progress import say
-from gliolens.protocol import Entrant, compete
+from gliolens.methods.spatio_spatial import Config, identity, ready
+from gliolens.nn.video import Kind
+from gliolens.papers.chatterjee2022.free import HEALTHY, free_table, told_by_brightness, verdict
+from gliolens.papers.chatterjee2022.networks import NAMES, Network, networks
+from gliolens.papers.chatterjee2022.page import parameters, write_page
+from gliolens.papers.chatterjee2022.tables import Row, f1_table, heat_table
+from gliolens.papers.kept import Reproduced, check_folder
+from gliolens.pretraining import COLOURS, pretrain, simulated
+from gliolens.progress import Counter, say
+from gliolens.protocol import Entrant, compete, controls, score_beside_ceilings
+from gliolens.usable import common_series, usable_cases
 
 METHOD: Final = "spatio-spatial"
 FOLDS: Final = 3
 TEST_SHARE: Final = 0.3
+SET_HERE: Final = frozenset({"network", "weights", "sees", "distortion", "series"})
+"""Settings that the tables vary, or that hold for all of them."""
+FILMS: Final = ("kinetics", "simulated")
+MASK: Final = "MC3, only where the brain is"
+HEAVY: Final = "MC3, heavy augmentation"
+NO_MASK: Final = frozenset({"age-sex", "site"})
+"""Controls that can be asked about the healthy, who have no tumour to measure."""
+PRETRAINING: Final = {"paper": (400, 20), "demo": (64, 6)}
+"""Simulated patients and epochs to pretrain with, by scale."""
+
+
+def reproduce(
+    cohort: Path, out: Path, *, target: str = "grade", scale: str = "paper", seed: int = 0,
+    settings: Mapping[str, Any] = MappingProxyType({}),
+) -> Reproduced:  # fmt: skip
+    """Train the six networks three times on seven tenths of the patients, and score them on the others.
+
+    Args:
+        cohort: the cohort table; the healthy count where the target is `grade`.
+        out: `report.html`, `results.json`, `splits-*.json`, and all answers, so that a stopped run goes on.
+        target: what to tell.
+        scale: `paper`, or `demo` for minutes on two cores.
+        seed: of every random choice.
+        settings: of the method, in place of those of the `paper` preset; and `healthy`, `same` or `t1`, and `films`,
+            `kinetics`, `simulated`, or a folder with a file for each network (`r3d.safetensors`, ...).
+
+    Raises:
+        CohortError: too few usable cases.
+        ConfigError: the folder holds a reproduction with other settings, or a setting is one that is varied here.
+    """
+    rows = read_cohort(cohort)
+    asked = dict(settings)
+    healthy = asked.pop("healthy", "same")
+    films = asked.pop("films", "simulated" if scale == "demo" else "kinetics")
+    if varied := sorted(SET_HERE & set(asked)):
+        raise ConfigError(f"{', '.join(varied)}: every one of these is varied or fixed here; leave them out")
+    if healthy not in ("same", "t1"):
+        raise ConfigError(f"healthy is {healthy!r}; expected same or t1")
+    rows = as_published(rows) if healthy == "t1" else rows
+    config: Config = changed(Config.preset("paper").scaled(scale), asked)
+    config = replace(config, series=_series(rows, target))
+    told = {"cohort": file_hash(cohort), "target": target, "seed": seed, "healthy": healthy, "films": films}
+    check_folder(out, {**told, "settings": asdict(config)})
+    found = usable_cases(
+        rows, target=target, series=config.series, cache=out / "cache", need_mask=False, learning=False,
+        tick=Counter("reading cases"),
+        entrants=[Entrant("brain", METHOD, config), Entrant("mask", METHOD, replace(config, sees="mask"))],
+    )  # fmt: skip
+    used = {row.case: fingerprint(row) for row in found.cases.rows}
+    check_folder(out, {"cases": used, "version": identity(config)})
+    run = Run(target, found.classes, out, out / "cache", seed)
+    sides = folds_of(found.cases, target, seed, out)
+    every = networks(config, _films(films, config, run, scale))
+    answers = {network.name: answers_of(network, sides, run) for network in every}
+    results, said = _results(answers, config, sides, run, cohort)
+    write_json(out / "results.json", {**results, "verdict": said, "left out": found.left_out})
+    about = {
+        "series": ", ".join(config.series),
+        "films": films,
+        "healthy": healthy,
+        "epochs": str(config.epochs),
+    }
+    write_page(out, results, answers, found.classes, about, said)
+    return Reproduced(out, results, found.failures)
+
+
+def _series(rows: Sequence[CaseRow], target: str) -> tuple[str, ...]:
+    """T1 with contrast as published; without it, the first series that all share."""
+    common = common_series(rows, target, need_mask=False)
+    if "t1ce" in common:
+        return ("t1ce",)
+    say(f"T1 with contrast is not there for all: {common[0]} is shown")
+    return common[:1]
+
+
+def _films(films: str, config: Config, run: Run, scale: str) -> dict[Kind, str]:
+    """What each pretrained network starts from."""
+    if films == "kinetics":
+        return dict.fromkeys(NAMES, films)
+    if films != "simulated":
+        return {kind: str(Path(films) / f"{kind}.safetensors") for kind in NAMES}
+    patients, epochs = PRETRAINING[scale]
+    folder = run.folder / "films"
+    cases, told = simulated(folder / "patients", patients, config.voxel_mm, run.seed + 1_000)
+    volumes = ready(cases, replace(config, series=COLOURS), run.cache, Counter("reading simulated patients"))
+    return {
+        kind: str(pretrain(kind, volumes, told, folder / f"{kind}.safetensors", epochs=epochs, seed=run.seed))
+        for kind in NAMES
+    }
+
+
+def _results(
+    answers: Mapping[str, Sequence[pd.DataFrame]], config: Config, sides: Sequence[tuple[Cases, Cases]], run: Run,
+    cohort: Path,
+) -> tuple[dict[str, list[Row]], str]:  # fmt: skip
+    heavy = answers_of(Network(HEAVY, replace(config, network="mc3", distortion="heavy")), sides, run)
+    results: dict[str, list[Row]] = {
+        "patients": _patients(sides, run),
+        "parameters": parameters(),
+        "f1": f1_table(answers, run.classes, run.seed),
+        "scores": heat_table(answers, run.classes),
+        "distortion": f1_table({"MC3": answers["MC3"], HEAVY: heavy}, run.classes, run.seed),
+        "controls": _controls(answers, sides, run, cohort),
+        "free": [],
+    }
+    if HEALTHY not in run.classes:
+        return results, ""
+    masks = {MASK: answers_of(Network(MASK, replace(config, network="mc3", sees="mask")), sides, run)}
+    bright = [told_by_brightness(train, test, run) for train, test in sides]
+    results["free"] = free_table(answers, masks, bright, run.classes)
+    return results, verdict(results["free"], (MASK, "how bright the brain is"))
+
+
+def _controls(
+    answers: Mapping[str, Sequence[pd.DataFrame]],
+    sides: Sequence[tuple[Cases, Cases]],
+    run: Run,
+    cohort: Path,
+) -> list[Row]:
+    """Networks of the first fold beside controls that need no mask, and the ceilings of a simulated cohort."""
+    train, test = sides[0]
+    kept = [folds[0] for folds in answers.values()]
+    asked = [e for e in controls() if e.config.kind in NO_MASK]
+    for entrant in asked:
+        mine = replace(run, folder=run.folder / "controls" / entrant.folder)
+        kept.append(compete(entrant, train, test, mine))
+    truth = read_truth(cohort, test.rows, run.target)
+    _, table = score_beside_ceilings(
+        pd.concat(kept, ignore_index=True), truth, run.target, run.classes, seed=run.seed,
+        needed=[entrant.name for entrant in asked],
+    )  # fmt: skip
+    return [
+        {"": row["method"], "AUC": row["auc"], "balanced accuracy": row["balanced_accuracy"]} for row in table
+    ]
+
+
+def _patients(sides: Sequence[tuple[Cases, Cases]], run: Run) -> list[Row]:
+    return [
+        {"fold": k + 1, "": side, **{c: cases.classes(run.target).count(c) for c in run.classes}}
+        for k, pair in enumerate(sides)
+        for side, cases in zip(("training", "test"), pair, strict=True)
+    ]
 
 
 def folds_of(cases: Cases, target: str, seed: int, out: Path) -> list[tuple[Cases, Cases]]:
@@ -58,6 +205,11 @@ def answers_of(network: Network, sides: Sequence[tuple[Cases, Cases]], run: Run)
     say(f"network: {network.name}")
     entrant = Entrant(network.name, METHOD, network.config)
     return [
-        compete(entrant, train, test, replace(run, folder=run.folder / "networks" / network.folder / f"fold-{k + 1}"))
+        compete(
+            entrant,
+            train,
+            test,
+            replace(run, folder=run.folder / "networks" / network.folder / f"fold-{k + 1}"),
+        )
         for k, (train, test) in enumerate(sides)
     ]

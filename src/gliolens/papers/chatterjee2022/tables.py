@@ -78,7 +78,13 @@ def heat_table(answers: Mapping[str, Sequence[pd.DataFrame]], classes: Sequence[
     """Figure 7: precision, recall, specificity and F1 of each class by network, over the tests of all folds."""
     rows = []
     for name, folds in answers.items():
-        scores = by_class(sum((confusion(fold, classes) for fold in folds), np.zeros((len(classes),) * 2, int)))
-        told = {f"{score}, {c}": float(v) for score, values in scores.items() for c, v in zip(classes, values, strict=True)}
+        scores = by_class(
+            sum((confusion(fold, classes) for fold in folds), np.zeros((len(classes),) * 2, int))
+        )
+        told = {
+            f"{score}, {c}": float(v)
+            for score, values in scores.items()
+            for c, v in zip(classes, values, strict=True)
+        }
         rows.append({"network": name, **told})
     return rows
