@@ -14,7 +14,7 @@ Row = dict[str, Any]
 
 def confusion(answers: pd.DataFrame, classes: Sequence[str]) -> np.ndarray:
     """Cases (k, k): rows are true classes, columns decided ones."""
-    truth, decided = (pd.Categorical(answers[c], classes).codes for c in ("truth", "decision"))
+    truth, decided = ([list(classes).index(c) for c in answers[name]] for name in ("truth", "decision"))
     counts = np.zeros((len(classes), len(classes)), int)
     np.add.at(counts, (truth, decided), 1)
     return counts
