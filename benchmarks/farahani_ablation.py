@@ -11,23 +11,28 @@ import argparse
 import os
 import subprocess
 import sys
+import time
+from dataclasses import asdict
 from pathlib import Path
 
 import pandas as pd
 
 from gliolens.cohorts.splits import holdout
+from gliolens.io.store import file_hash
 from gliolens.io.tables import read_cohort
-from gliolens.labels import TARGET_TITLES
-from gliolens.loader import Cases
 from gliolens.method import Run
-from gliolens.papers.farahani2025.networks import networks
+from gliolens.methods.mts_unet import identity
+from gliolens.papers.farahani2025.networks import FULL, SOUND, networks
 from gliolens.papers.farahani2025.reproduction import TEST_SHARE, _config, _sides, _tasks
 from gliolens.papers.farahani2025.tables import ablation, compared
 from gliolens.papers.farahani2025.trials import METHOD, try_network
+from gliolens.papers.kept import check_folder
 from gliolens.protocol import Entrant
+from gliolens.report.words import in_words
+from gliolens.stats.intervals import Interval
 from gliolens.usable import common_series, usable_cases
 
-NAMES = ("full, sound", "no TAFE, sound", "no CMD, sound", "neither, sound", "no composition, sound", "full",
+NAMES = ("full, sound", "no TAFE, sound", "no CMD, sound", "composition alone, sound", "no composition, sound", "full",
          "no TAFE", "no CMD", "neither")  # fmt: skip
 ONE_CORE = {
     "OMP_NUM_THREADS": "1",
@@ -42,15 +47,19 @@ class Trials:
     def __init__(self, asked):
         rows = read_cohort(asked.cohort)
         config = _config(asked.scale, {"epochs": asked.epochs}, common_series(rows, asked.target))
+        told = {"cohort": file_hash(asked.cohort), "target": asked.target, "seed": asked.seed}
+        check_folder(asked.work, {**told, "settings": asdict(config), "version": identity(config)})
         found = usable_cases(rows, target=asked.target, series=config.series, cache=asked.work / "cache",
                              entrants=[Entrant(METHOD, METHOD, config)])  # fmt: skip
         division = holdout(found.cases.rows, asked.target, test=TEST_SHARE, seed=asked.seed)
-        self.sides: tuple[Cases, Cases] = _sides(division, 0, found)
+        self.sides = _sides(division, 0, found)
         self.tasks = _tasks(config, asked.target, *self.sides)
         self.run = Run(asked.target, found.classes, asked.work, asked.work / "cache", asked.seed,
                        found.others_beside(division, 0, rows))  # fmt: skip
+        wanted = {FULL, SOUND, *asked.networks}
+        self.every = [n for n in networks(config, tuple(t.target for t in self.tasks)) if n.name in wanted]
         self.every = [
-            n for n in networks(config, tuple(t.target for t in self.tasks)) if n.name in asked.networks
+            n for n in self.every if any(m.group == n.group and m.name in asked.networks for m in self.every)
         ]
 
     def of(self, network):
@@ -60,19 +69,30 @@ class Trials:
 def show(table):
     table = pd.DataFrame(table)
     print("| " + " | ".join(table.columns) + " |\n" + "|---" * len(table.columns) + "|")
-    for row in table.itertuples(index=False):
-        print("| " + " | ".join(f"{v:.2f}" if isinstance(v, float) else str(v) for v in row) + " |")
+    for row in table.to_dict("records"):
+        print("| " + " | ".join(shown(c, v) for c, v in row.items()) + " |")
+    print()
 
 
-def together(asked):
-    """Two networks at once, each a process of its own."""
-    waiting, busy = list(asked.networks), []
+def shown(column, value):
+    if isinstance(value, Interval):
+        return in_words(value)
+    return f"{value:.3f}" if isinstance(value, float) and column.startswith("p") else str(value)
+
+
+def together(names, at_once):
+    """Some networks at once, each a process of its own."""
+    waiting, busy = list(names), []
     while waiting or busy:
-        while waiting and len(busy) < asked.at_once:
+        while waiting and len(busy) < at_once:
             one = [sys.executable, *sys.argv, "--one", waiting.pop(0)]
             busy.append(subprocess.Popen(one, env=os.environ | ONE_CORE))
-        if busy.pop(0).wait():
+        time.sleep(1)
+        if any(child.poll() for child in busy):
+            for child in busy:
+                child.terminate()
             sys.exit("a network failed")
+        busy = [child for child in busy if child.poll() is None]
 
 
 if __name__ == "__main__":
@@ -93,14 +113,10 @@ if __name__ == "__main__":
         trials = Trials(asked)
         trials.of(next(n for n in trials.every if n.name == asked.one))
     else:
-        together(asked)
         trials = Trials(asked)
+        together([n.name for n in trials.every], asked.at_once)
         told = {n.name: trials.of(n) for n in trials.every}
         none = {t.target: pd.DataFrame({"method": []}) for t in trials.tasks}
-        counts = [len(side) for side in trials.sides]
-        print(
-            f"{counts[0]} patients to learn from, {counts[1]} to test: "
-            + ", ".join(TARGET_TITLES[t.target] for t in trials.tasks)
-        )
+        print(f"{len(trials.sides[0])} patients to learn from, {len(trials.sides[1])} to test\n")
         show(ablation(trials.every, told, trials.tasks, asked.seed))
         show(compared(trials.every, told, none, trials.tasks))

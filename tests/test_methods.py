@@ -154,7 +154,7 @@ def test_one_training_step_of_mts_unet_as_published():
     paper = mts_unet.Config.preset("paper")
     torch.manual_seed(0)
     tasks = [Task(target, ("a", "b"), (0.5, 0.5)) for target in paper.tasks]
-    task = mts_unet._Task(mts_unet._network(paper, 4, tasks), tasks, paper, 10)
+    task = mts_unet._learning(mts_unet._network(paper, 4, tasks), tasks, paper, 10)
     edge = paper.edge
     batch = [torch.randn(1, 4, edge, edge, edge), torch.ones(1, 4, dtype=torch.bool),
              torch.randint(0, 4, (1, 1, edge, edge, edge)), torch.tensor([True]),

@@ -47,9 +47,13 @@ def test_the_series_that_all_usable_cases_share():
 def test_where_a_series_is_missing_everywhere_it_says_how_to_do_without(cohort, tmp_path):
     rows = [replace(row, files={s: f for s, f in row.files.items() if s != "t2"}) for row in cohort]
     config = find_method("mts-unet").Config.preset("sound").scaled("demo")
+    asked = {"target": "grade", "series": config.series, "cache": tmp_path,
+             "entrants": (Entrant("a", "mts-unet", config),)}  # fmt: skip
     with pytest.raises(CohortError, match="6 no t2; name series that are there with --series"):
-        usable_cases(rows, target="grade", series=config.series, cache=tmp_path,
-                     entrants=(Entrant("a", "mts-unet", config),))  # fmt: skip
+        usable_cases(rows, **asked)
+    unknown = [replace(row, targets={}) for row in rows]  # of whom other series would not help
+    with pytest.raises(CohortError, match=r"6 no t2, grade unknown$"):
+        usable_cases(unknown, **asked)
 
 
 @pytest.fixture(scope="module")

@@ -113,7 +113,8 @@ def usable_cases(
     _check_distinct((*cases.rows, *others), rows, seen)
     present = set(cases.classes(target))
     if len(present) < (1 if classes else 2):
-        named = any(f"no {s}" in reason for reason in left_out.values() for s in series)
+        wanted = {f"no {s}" for s in series}
+        named = any(set(reason.split(", ")) <= wanted for reason in left_out.values())
         hint = "; name series that are there with --series" if named and not classes else ""
         raise CohortError(
             f"{target}: {len(cases)} of {len(rows)} cases can be used and hold {len(present)} of its classes "

@@ -141,6 +141,28 @@ def test_weights_that_are_not_there_or_of_unknown_order_are_refused(cases, tmp_p
         method.identity(replace(QUICK, weights=str(tmp_path / "w.pt"), weights_series=("t1",)))
 
 
+def test_each_part_says_by_itself_what_speaks_for_the_answer(cases, fitted):
+    model, _, _ = fitted
+    told = model.predict(cases[0])
+    decided = told.decisions["idh"]
+    named = [name for name in told.evidence if name.startswith("IDH status")]
+    assert named == [f"IDH status, {part} for {decided}" for part in ("TAFE", "CMD", "composition")]
+    plain = replace(QUICK, focus="none", mismatch="none", composition=False)
+    tasks = (Task("idh", ("wildtype", "mutant"), (0.5, 0.5)),)
+    bare = method.Model("idh", plain, method._network(plain, 4, tasks).eval(), model.tissues, tasks)
+    assert not [name for name in bare.predict(cases[0]).evidence if "IDH" in name]
+
+
+def test_the_published_attention_is_shown_from_a_half_upwards(cases):
+    published = replace(QUICK, mismatch="image", focus="none", composition=False)
+    tasks = (Task("idh", ("wildtype", "mutant"), (0.5, 0.5)),)
+    net = method._network(published, 4, tasks).eval()
+    model = method.Model("idh", published, net, ("none",) * 4, tasks)
+    seen = model._look(method.prepare(cases[0], published))
+    (heat,) = [v.voxels for k, v in model.explain(cases[0]).items() if "cmd" in k]
+    assert heat == pytest.approx(2 * seen.told.attention[0, 0].float().numpy() - 1, abs=1e-6)
+
+
 def test_maps_lie_on_the_brain_between_0_and_1(cases, fitted):
     model, _, _ = fitted
     maps = model.explain(cases[0])

@@ -24,6 +24,8 @@ def test_parameters_of_the_heads_as_published():
     assert count(perceptron(128, 2)) == 49_602
     joined = TaskHead({"focus": 768, "mismatch": 128}, 2)
     assert count(joined) == 213_442 + 49_602 + (4 * 32 + 32) + (32 * 2 + 2) == 263_270
+    three = TaskHead({"focus": 1488, "mismatch": 128, "composition": 18}, 2)
+    assert count(three.join) == (6 * 32 + 32) + (32 * 2 + 2)
 
 
 def test_what_it_tells_of_96_voxels_at_the_published_size():

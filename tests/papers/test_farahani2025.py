@@ -45,6 +45,15 @@ def test_each_network_differs_from_the_full_one_in_what_its_name_says():
         sound, voxel_mm=1.0
     )  # the size of the voxels is not what is compared
     assert found["no CMD, sound"].config == replace(sound, voxel_mm=1.0, mismatch="none")
+    assert found["composition alone, sound"].config == replace(
+        sound, voxel_mm=1.0, focus="none", mismatch="none"
+    )
+    without = {
+        n.name: n.config for n in networks(replace(PAPER, series=("t1", "flair"), mismatch="none"), TOLD)
+    }
+    assert not [name for name in without if "CMD" in name or "neither" in name]
+    assert without["composition alone, sound"].focus == "none"
+    assert "no TAFE, sound" not in without
     assert found["no composition, sound"].config == replace(sound, voxel_mm=1.0, composition=False)
     assert len({n.folder for n in found.values()}) == len(found)
     assert SCRATCH not in found

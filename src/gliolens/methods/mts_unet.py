@@ -2,7 +2,7 @@
 
 Farahani et al. 2025 (arXiv 2503.06828). Of a volume x (C, E, E, E) a Swin UNETR gives logits of tissues and five
 stages h_1 ... h_5; with p the probability of tumour, TAFE (`nn.tumour_focus`) looks at the stages and CMD
-(`nn.mismatch`) at T2 against FLAIR; a head a task joins what both tell (`nn.multitask`). The loss is
+(`nn.mismatch`) at T2 against FLAIR; a head a task joins what they tell (`nn.multitask`). The loss is
 
     L = Dice + cross-entropy of tissues + sum over tasks of cross-entropy,
 
@@ -47,7 +47,7 @@ from gliolens.signs import COMPARED, MISMATCH, mismatch_of
 from gliolens.tasks import GRADES, Task, coherent, posteriors, tasks_of
 from gliolens.whole_case import Seen, look
 
-VERSION = 1
+VERSION = 2
 """Raised whenever the same weights would answer otherwise."""
 PARTS = {"focus": "TAFE", "mismatch": "CMD", "composition": "composition"}
 """What the evidence calls the vectors that the heads are told."""
@@ -356,12 +356,16 @@ class Model:
         out = {} if sign is None else {MISMATCH: 100 * sign.share}
         for task in self.tasks:
             decided, parts = answer.decisions[task.target], seen.told.parts[task.target]
-            for part, name in PARTS.items():
-                if part in parts and (compared or part != "mismatch"):
-                    z, k = parts[part][0].float().cpu().numpy(), task.classes.index(decided)
-                    out[f"{TARGET_TITLES[task.target]}, {name} for {decided}"] = float(
-                        z[k] - np.delete(z, k).mean()
-                    )
+            shown = {part: name for part, name in PARTS.items() if part in parts}
+            if not self.net.has_focus:
+                shown.pop("focus", None)  # the plain network's one layer is no TAFE
+            if not compared:
+                shown.pop("mismatch", None)
+            for part, name in shown.items():
+                z, k = parts[part][0].float().cpu().numpy(), task.classes.index(decided)
+                out[f"{TARGET_TITLES[task.target]}, {name} for {decided}"] = float(
+                    z[k] - np.delete(z, k).mean()
+                )
         return out
 
     def save(self, folder: Path) -> None:

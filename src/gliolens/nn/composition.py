@@ -17,8 +17,9 @@ class Composition(nn.Module):
 
         n_t = sum_x p_t(x),   v = [n_t / (n + e) ; log10(1 + n_t) ; sum_x p_t(x) x_c(x) / (n_t + e)],   n = sum_t n_t
 
-    which is k (2 + C) numbers. No gradient goes back through p: what is tumour is learnt from outlines alone. It has no
-    parameters.
+    which is k (2 + C) numbers. The sums are over the whole cube, faint probabilities far from the tumour among them,
+    and a series that is missing counts as bright as the brain's mean. No gradient goes back through p: what is tumour
+    is learnt from outlines alone. It has no parameters.
 
     Args:
         kinds: kinds of tumour tissue.

@@ -21,6 +21,12 @@ _WITHOUT: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType({
     "no CMD": {"mismatch": "none"},
     "neither": {"focus": "none", "mismatch": "none"},
 })  # fmt: skip
+_SOUNDLY: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType({
+    "no TAFE": {"focus": "none"},
+    "no CMD": {"mismatch": "none"},
+    "composition alone": {"focus": "none", "mismatch": "none"},
+    "no composition": {"composition": False},
+})  # fmt: skip
 _ALONE: Final[Mapping[str, str]] = MappingProxyType(
     {
         "idh": "IDH alone",
@@ -61,7 +67,11 @@ def networks(base: Config, tells: tuple[str, ...]) -> list[Network]:
         tells: the targets that the cohort can teach.
     """
     base = replace(base, tasks=tells)
-    sound, without = sounder(base), _WITHOUT if base.mismatch != "none" else {"no TAFE": _WITHOUT["no TAFE"]}
+    sound, compares = sounder(base), base.mismatch != "none"
+    without = {name: changes for name, changes in _WITHOUT.items() if compares or name == "no TAFE"}
+    soundly = {
+        name: changes for name, changes in _SOUNDLY.items() if compares or name not in ("no CMD", "no TAFE")
+    }
     rows = [Network(FULL, "paper", base, tells)]
     rows += [Network(name, "paper", replace(base, **changes), tells) for name, changes in without.items()]
     if base.weights is not None:
@@ -69,9 +79,8 @@ def networks(base: Config, tells: tuple[str, ...]) -> list[Network]:
     rows.append(Network(SOUND, "sound", sound, tells))
     rows += [
         Network(f"{name}, sound", "sound", replace(sound, **changes), tells)
-        for name, changes in without.items()
+        for name, changes in soundly.items()
     ]
-    rows.append(Network("no composition, sound", "sound", replace(sound, composition=False), tells))
     rows += [Network(_ALONE[t], "alone", replace(base, tasks=(t,)), (t,)) for t in tells]
     rows.append(Network(OUTLINE, "alone", replace(base, task_weight=0.0), ()))
     return rows

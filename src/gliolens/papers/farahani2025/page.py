@@ -24,8 +24,8 @@ Results = Mapping[str, Sequence[Mapping[str, Any]]]
 _ABLATION: Final = (
     "paper: as published. sound: features and the comparison averaged inside the tumour found, the heads told what it "
     "is made of (composition), classes weighted, series left out and patients varied in training, answers that can be "
-    "true together. alone: one question, or the outline, with nothing else to learn. Neither: the mean of the deepest "
-    "stage and one linear layer; soundly, the composition alone."
+    "true together; CMD's attention has no ReLU. alone: one question, or the outline, with nothing else to learn. "
+    "Neither: the mean of the deepest stage and one linear layer. Composition alone: neither TAFE nor CMD."
 )
 _COMPARED: Final = (
     "The same cases, DeLong; p of all rows are one family, corrected after Holm. Networks of the paper's kind stand "
