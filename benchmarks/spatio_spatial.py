@@ -26,7 +26,9 @@ TURNS = 3
 
 
 def memory_mb():
-    status = Path("/proc/self/status").read_text()  # the peak of this process, which `ru_maxrss` of a child is not
+    status = Path(
+        "/proc/self/status"
+    ).read_text()  # the peak of this process, which `ru_maxrss` of a child is not
     return int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1]) / 1024
 
 
@@ -35,9 +37,6 @@ def measured(kind, voxels, what):
     net = _network(Config(**{**vars(config), "network": kind}), 3)
     volume = torch.rand(1, 1, voxels[2], voxels[0], voxels[1])
     told = {"parameters": sum(p.numel() for p in net.parameters())}
-    with FlopCounterMode(display=False) as counter, torch.inference_mode():
-        net.eval()(volume)
-    told["multiply-adds"] = counter.get_total_flops() / 2
     step = answer(net, volume) if what == "answer" else learn(net, volume, config)
     step()
     took = []
@@ -45,7 +44,10 @@ def measured(kind, voxels, what):
         start = time.perf_counter()
         step()
         took.append(time.perf_counter() - start)
-    return told | {"seconds": float(np.median(took)), "memory": memory_mb()}
+    told |= {"seconds": float(np.median(took)), "memory": memory_mb()}
+    with FlopCounterMode(display=False) as counter, torch.inference_mode():  # last: it is no part of the peak
+        net.eval()(volume)
+    return told | {"multiply-adds": counter.get_total_flops() / 2}
 
 
 def answer(net, volume):
@@ -72,7 +74,9 @@ def learn(net, volume, config):
 
 def one(kind, what, voxels):
     words = [sys.executable, __file__, "--one", kind, "--what", what, "--voxels", *map(str, voxels)]
-    return json.loads(subprocess.run(words, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
+    return json.loads(
+        subprocess.run(words, check=True, capture_output=True, text=True).stdout.splitlines()[-1]
+    )
 
 
 def table(voxels):
@@ -81,19 +85,25 @@ def table(voxels):
         for kind, what in runs:
             runs[kind, what].append(one(kind, what, voxels))
     median = {key: {n: float(np.median([r[n] for r in told])) for n in told[0]} for key, told in runs.items()}
-    print("| network | parameters | multiply-adds, 10^9 | answering, s (x MC3) | peak, MB | a step, s (x MC3) | peak, MB |")
+    print(
+        "| network | parameters | multiply-adds, 10^9 | answering, s (x MC3) | peak, MB "
+        "| a step, s (x MC3) | peak, MB |"
+    )
     print("|---|---|---|---|---|---|---|")
     for kind, name in NAMES.items():
         a, s = median[kind, "answer"], median[kind, "step"]
         ratios = [m["seconds"] / median["mc3", w]["seconds"] for m, w in ((a, "answer"), (s, "step"))]
         print(
-            f"| {name} | {a['parameters']:,.0f} | {a['multiply-adds'] / 1e9:.1f} | {a['seconds']:.2f} ({ratios[0]:.2f}) | "
+            f"| {name} | {a['parameters']:,.0f} | {a['multiply-adds'] / 1e9:.1f} | {a['seconds']:.2f} ({ratios[0]:.2f}) "
+            "| "
             f"{a['memory']:,.0f} | {s['seconds']:.2f} ({ratios[1]:.2f}) | {s['memory']:,.0f} |"
         )
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--voxels", type=int, nargs=3, default=[80, 96, 80])
     parser.add_argument("--one", choices=list(NAMES))
     parser.add_argument("--what", choices=["answer", "step"])

@@ -30,6 +30,7 @@ QUICK = {
     "mts-unet": {"epochs": 1},
     "segmentation-fusion": {"epochs_2d": 1, "epochs_3d": 1, "epochs_slices": 1, "slices": 4},
     "shape-resnet": {"epochs": 2, "slices": 2, "choose_epochs": False},
+    "spatio-spatial": {"epochs": 1},
     "volume-embedding": {"folds": 2},
 }
 

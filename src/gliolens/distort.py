@@ -16,7 +16,8 @@ SCALES: Final = (0.9, 1.2)
 DEGREES: Final = 10.0
 FLIPPED: Final = 0.25
 BENT_MM: Final = 7.5
-"""Largest displacement: TorchIO's own."""
+MOVED_MM: Final = 10.0
+"""Largest displacement, and largest shift while the head moves: TorchIO's own."""
 
 
 def distorted(
@@ -49,7 +50,11 @@ def _change(how: Distortion, voxel_mm: float) -> Callable[[Tensor], Tensor]:
         tio.RandomFlip(axes=0, flip_probability=FLIPPED),
     ]
     if how == "heavy":
-        marks: list[Any] = [tio.RandomMotion(), tio.RandomSpike(), tio.RandomGhosting()]
+        marks: list[Any] = [
+            tio.RandomMotion(translation=MOVED_MM / voxel_mm),
+            tio.RandomSpike(),
+            tio.RandomGhosting(),
+        ]
         steps += [
             tio.RandomElasticDeformation(max_displacement=BENT_MM / voxel_mm, p=0.5),
             tio.OneOf(marks, p=0.5),

@@ -25,11 +25,11 @@ from gliolens.io.store import whole_file
 from gliolens.io.tables import read_cohort
 from gliolens.loader import Arrays, Cases
 from gliolens.loop import forget, train
-from gliolens.nn.video import Kind, VideoNet
+from gliolens.nn.video import COLOURS, Kind, VideoNet
 from gliolens.progress import Counter, say
 from gliolens.segmenter import Draw
 
-COLOURS: Final = ("t1ce", "t2", "flair")
+SHOWN: Final = ("t1ce", "t2", "flair")
 """Series in the place of red, green and blue."""
 NUMBERS: Final = ("volume_ml", "core_share", "necrosis", "front_mm")
 RATE: Final = 1e-3
@@ -57,8 +57,11 @@ class _Film(Dataset[tuple[Tensor, Tensor]]):
 
     def __getitem__(self, number: int) -> tuple[Tensor, Tensor]:
         patient = number % len(self)
-        volume = torch.from_numpy(self.volumes[patient]["volume"].astype(np.float32))
-        return volume.movedim(3, 1), self.told[patient]  # axial planes in time
+        volume = torch.from_numpy(self.volumes[patient]["volume"].astype(np.float32)).movedim(
+            3, 1
+        )  # axial in time
+        mean, sd = (torch.tensor(c)[:, None, None, None] for c in COLOURS)
+        return (volume - mean) / sd, self.told[patient]  # as films are shown
 
 
 class _Task(LightningModule):
@@ -88,7 +91,7 @@ def simulated(folder: Path, patients: int, spacing_mm: float, seed: int) -> tupl
         )
     truth = pd.read_csv(folder / "truth.csv", dtype={"case": str})
     rows = read_cohort(table)
-    return Cases(rows, COLOURS), findings_of(truth.set_index("case").loc[[row.case for row in rows]])
+    return Cases(rows, SHOWN), findings_of(truth.set_index("case").loc[[row.case for row in rows]])
 
 
 def pretrain(
@@ -107,7 +110,7 @@ def pretrain(
     if file.is_file():
         return file
     seed_everything(seed, verbose=False)
-    net = VideoNet(len(COLOURS), told.shape[1], kind=kind, dropout=0.0)
+    net = VideoNet(len(SHOWN), told.shape[1], kind=kind, dropout=0.0)
     batches: DataLoader[Any] = DataLoader(
         _Film(volumes, told), BATCH, sampler=Draw(len(volumes), seed), drop_last=True
     )

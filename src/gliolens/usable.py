@@ -94,7 +94,7 @@ def usable_cases(
     for row in chosen:
         if classes and row.targets[target] not in classes:
             left_out[row.case] = f"{target} {row.targets[target]}, which the run was not trained to tell"
-    cases, failures = Cases(tuple(r for r in chosen if r.case not in left_out), tuple(series)), {}
+    cases, failures = Cases(tuple(r for r in chosen if r.case not in left_out), tuple(series), need_mask), {}
     seen: dict[str, dict[str, str]] = {}
     for i, row in enumerate(cases.rows):
         try:

@@ -17,7 +17,7 @@ from gliolens.labels import SERIES
 from gliolens.loader import Cases
 from gliolens.method import Run
 from gliolens.methods import spatio_spatial as method
-from gliolens.nn.video import MAKERS
+from gliolens.nn.video import COLOURS, MAKERS
 
 QUICK = replace(
     method.Config.preset("sound").scaled("demo"),
@@ -104,7 +104,7 @@ def test_what_the_weights_of_the_loss_did_is_taken_out_again(cases, monkeypatch)
     """A network that learnt perfectly answers in proportion to P W; here P is the shares themselves."""
     weights, shares = (0.9, 0.3, 0.8), (0.1, 0.7, 0.2)
     q = np.array(weights) * shares
-    sound = method.Model("grade", CLASSES, QUICK, torch.nn.Identity(), weights, shares)
+    sound = method.Model("grade", CLASSES, QUICK, method._network(QUICK, 3), weights, shares)
     paper = replace(sound, config=replace(QUICK, put_back=False))
     monkeypatch.setattr(method.Model, "probabilities", lambda self, ready: q / q.sum())
     assert list(sound._answer("x", {}).probabilities["grade"].values()) == pytest.approx(shares)
@@ -146,8 +146,10 @@ def test_films_are_started_from(cases, tmp_path, stem):
     few = cases.only([row.case for row in cases.rows[:4]])
     model = method.fit(few, config, Run("grade", CLASSES, tmp_path, tmp_path / "cache"))
     mine, theirs = model.net.net.state_dict(), films.state_dict()
+    assert torch.equal(mine["layer3.0.conv1.1.running_var"], theirs["layer3.0.conv1.1.running_var"])  # frozen
     assert torch.allclose(mine["layer4.1.conv2.0.weight"], theirs["layer4.1.conv2.0.weight"], atol=1e-6)
-    grey = theirs["stem.0.weight"].sum(dim=1, keepdim=True) / 2
+    sd = torch.tensor(COLOURS[1])[None, :, None, None, None]
+    grey = (theirs["stem.0.weight"] / sd).sum(dim=1, keepdim=True) / 2
     assert torch.allclose(mine["stem.0.weight"], grey.expand(-1, 2, -1, -1, -1), atol=1e-6) == stem
     assert method.identity(config) != method.identity(QUICK)
 

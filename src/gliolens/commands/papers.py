@@ -39,7 +39,7 @@ def reproduce(
     """Repeat a paper's tables and figures on a cohort, beside the published numbers.
 
     Args:
-        paper: which one: farahani2025, janardhan2025, li2025 or zeng2024.
+        paper: which one: chatterjee2022, farahani2025, janardhan2025, li2025 or zeng2024.
         cohort: the cohort table.
         out: where to write.
         target: what to tell.

@@ -214,7 +214,9 @@ def _needs_mask(kind: Kind) -> bool:
 
 
 def ready(cases: Cases, config: Config, cache: Path, tick: Tick | None = None) -> Sequence[Arrays]:
-    """The measures of each tumour; see `measure`."""
+    """The measures of each tumour; see `measure`. A control that does not look at them opens no file."""
+    if not _needs_mask(config.kind):
+        return [{"tumour": np.full(1 + len(FEATURES), np.nan)} for _ in cases.rows]
     return cases.prepared(measure, f"controls {VERSION}", cache, tick)
 
 

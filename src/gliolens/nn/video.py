@@ -13,6 +13,8 @@ Norm = Literal["batch", "group", "frozen"]
 """What features are normalised by: the batch at hand; groups of channels of each image (Wu and He 2018, doi
 10.1007/978-3-030-01261-8_1), which one image is enough for; or the statistics that pretrained weights brought."""
 MAKERS: Final = {"r3d": r3d_18, "mc3": mc3_18, "r2plus1d": r2plus1d_18}
+COLOURS: Final = ((0.43216, 0.394666, 0.37645), (0.22803, 0.22145, 0.216989))
+"""Mean and standard deviation of red, green and blue that torchvision's video networks have taken off."""
 WIDTH: Final = 512
 """Features that the head weighs."""
 GROUPS: Final = 8
@@ -47,6 +49,7 @@ class VideoNet(nn.Module):
         if norm == "group":
             _group(self.net)
         self.norm = norm
+        self.train()  # frozen statistics are so from the start: not every training loop calls it
 
     def forward(self, volume: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b k"]:
         """Logits of volumes, time first."""
@@ -78,11 +81,17 @@ def take_over(net: VideoNet, pretrained: VideoResNet, *, stem: bool) -> None:
         net: changed in place.
         pretrained: of the same kind, with three colours and batch statistics, and without a head.
         stem: whether the first layer begins with the sum of the weights for red, green and blue, shared out over the
-            series: a grey film in all channels then gives what it gave before. Else it stays at random, as published.
+            series, so that a grey film from 0 to 1 in all channels gives what it gave before: then `COLOURS` were
+            taken from it first. Else it stays at random, as published.
     """
     state = pretrained.state_dict()
     colours, first = state.pop("stem.0.weight"), net.net.stem[0]
     if stem:
+        mean, sd = (torch.tensor(c)[None, :, None, None, None] for c in COLOURS)
+        state["stem.1.running_mean"] = state["stem.1.running_mean"] + (colours * mean / sd).sum(
+            dim=(1, 2, 3, 4)
+        )
+        colours = colours / sd
         state["stem.0.weight"] = (
             (colours.sum(dim=1, keepdim=True) / first.in_channels).expand_as(first.weight).clone()
         )

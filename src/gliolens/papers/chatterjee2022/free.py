@@ -23,6 +23,8 @@ HEALTHY: Final = "healthy"
 PERCENTILES: Final = (1, 5, 25, 50, 75, 95, 99)
 NEARLY: Final = 0.05
 """F1 by which a control may lie below a network and still do nearly as well."""
+GOOD: Final = 0.7
+"""F1 from which a network can be said to tell who is healthy."""
 
 
 def brightness(case: Case) -> dict[str, np.ndarray]:
@@ -83,6 +85,10 @@ def _auc(folds: Sequence[pd.DataFrame]) -> Interval:
 def verdict(rows: Sequence[Mapping[str, Any]], controls: Sequence[str]) -> str:
     """Whether a control does nearly as well as the best network."""
     best = max((row for row in rows if row["told by"] not in controls), key=lambda row: row["F1, healthy"])
+    if best["F1, healthy"] < GOOD:
+        return (
+            f"Nobody tells who is healthy: the best network is {best['told by']} ({best['F1, healthy']:.2f})."
+        )
     near = [
         f"{row['told by']} ({row['F1, healthy']:.2f})"
         for row in rows

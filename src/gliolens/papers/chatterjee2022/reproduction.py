@@ -13,9 +13,11 @@ from typing import Any, Final
 
 import pandas as pd
 
+from gliolens.about import software
 from gliolens.case import CaseRow
 from gliolens.cohorts.phantom.ceiling import read_truth
 from gliolens.cohorts.splits import holdout, write_split
+from gliolens.encoders.kinetics import TORCHVISION, kinetics_network
 from gliolens.errors import ConfigError
 from gliolens.io.store import file_hash, write_json
 from gliolens.io.tables import read_cohort
@@ -27,8 +29,8 @@ from gliolens.papers.chatterjee2022.free import HEALTHY, free_table, told_by_bri
 from gliolens.papers.chatterjee2022.networks import NAMES, Network, networks
 from gliolens.papers.chatterjee2022.page import parameters, write_page
 from gliolens.papers.chatterjee2022.tables import Row, f1_table, heat_table
-from gliolens.papers.kept import Reproduced, check_folder
-from gliolens.pretraining import COLOURS, pretrain, simulated
+from gliolens.papers.kept import Reproduced, check_folder, plain
+from gliolens.pretraining import SHOWN, pretrain, simulated
 from gliolens.progress import Counter, say
 from gliolens.protocol import Entrant, compete, controls, score_beside_ceilings
 from gliolens.usable import common_series, usable_cases
@@ -38,7 +40,6 @@ FOLDS: Final = 3
 TEST_SHARE: Final = 0.3
 SET_HERE: Final = frozenset({"network", "weights", "sees", "distortion", "series"})
 """Settings that the tables vary, or that hold for all of them."""
-FILMS: Final = ("kinetics", "simulated")
 MASK: Final = "MC3, only where the brain is"
 HEAVY: Final = "MC3, heavy augmentation"
 NO_MASK: Final = frozenset({"age-sex", "site"})
@@ -91,7 +92,10 @@ def reproduce(
     every = networks(config, _films(films, config, run, scale))
     answers = {network.name: answers_of(network, sides, run) for network in every}
     results, said = _results(answers, config, sides, run, cohort)
-    write_json(out / "results.json", {**results, "verdict": said, "left out": found.left_out})
+    write_json(
+        out / "results.json",
+        {**plain(results), "verdict": said, "left out": found.left_out, "software": software()},
+    )
     about = {
         "series": ", ".join(config.series),
         "films": films,
@@ -113,14 +117,15 @@ def _series(rows: Sequence[CaseRow], target: str) -> tuple[str, ...]:
 
 def _films(films: str, config: Config, run: Run, scale: str) -> dict[Kind, str]:
     """What each pretrained network starts from."""
-    if films == "kinetics":
-        return dict.fromkeys(NAMES, films)
     if films != "simulated":
-        return {kind: str(Path(films) / f"{kind}.safetensors") for kind in NAMES}
+        named = {k: films if films == TORCHVISION else str(Path(films) / f"{k}.safetensors") for k in NAMES}
+        for kind, weights in named.items():  # what is missing is said before anything is trained
+            kinetics_network(kind, weights, offline=config.offline)
+        return named
     patients, epochs = PRETRAINING[scale]
     folder = run.folder / "films"
     cases, told = simulated(folder / "patients", patients, config.voxel_mm, run.seed + 1_000)
-    volumes = ready(cases, replace(config, series=COLOURS), run.cache, Counter("reading simulated patients"))
+    volumes = ready(cases, replace(config, series=SHOWN), run.cache, Counter("reading simulated patients"))
     return {
         kind: str(pretrain(kind, volumes, told, folder / f"{kind}.safetensors", epochs=epochs, seed=run.seed))
         for kind in NAMES

@@ -11,7 +11,6 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
-import numpy as np
 import pandas as pd
 
 from gliolens.about import software
@@ -31,10 +30,9 @@ from gliolens.papers.farahani2025.networks import FULL, SOUND, Network, networks
 from gliolens.papers.farahani2025.page import write_page
 from gliolens.papers.farahani2025.tables import ablation, baselines, compared, headline, sites
 from gliolens.papers.farahani2025.trials import METHOD, Trial, try_network
-from gliolens.papers.kept import Reproduced, check_folder
+from gliolens.papers.kept import Reproduced, check_folder, plain
 from gliolens.progress import Counter, say
 from gliolens.protocol import Entrant, compete, controls, score_beside_ceilings
-from gliolens.stats.intervals import Interval
 from gliolens.tasks import Task, task_of
 from gliolens.usable import Usable, common_series, usable_cases
 
@@ -105,7 +103,7 @@ def reproduce(
     others = {task.target: _beside(task, sides, run, resnet, cohort) for task in tasks}
     away = _away(every[0].config, found, rows, run, tasks)
     results = _results(every, trials, others, away, tasks, sides, found.cases, seed)
-    write_json(out / "results.json", {**_plain(results), "left out": found.left_out, "software": software()})
+    write_json(out / "results.json", {**plain(results), "left out": found.left_out, "software": software()})
     write_page(run, results, sides[1], config, len(mine.others))
     say(f"{len(sides[0])} cases to learn from, {len(sides[1])} to test")
     return Reproduced(out, results, found.failures)
@@ -225,11 +223,3 @@ def _counts(side: str, cases: Cases, tasks: Sequence[Task]) -> dict[str, Any]:
         for c in task.classes
     }
     return {"": side, "patients": len({row.patient for row in cases.rows}), **told}
-
-
-def _plain(results: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
-    def plain(value: Any) -> Any:
-        value = asdict(value) if isinstance(value, Interval) else value
-        return None if isinstance(value, float) and np.isnan(value) else value
-
-    return {name: [{k: plain(v) for k, v in row.items()} for row in rows] for name, rows in results.items()}

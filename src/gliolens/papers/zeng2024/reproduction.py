@@ -6,7 +6,7 @@ slices, since the published numbers do not say which of the three they are. Ever
 patients.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -25,7 +25,7 @@ from gliolens.io.tables import read_cohort
 from gliolens.loader import Cases, fingerprint
 from gliolens.method import Run, changed
 from gliolens.methods.shape_resnet import IMAGE, VERSION, Config, ready
-from gliolens.papers.kept import Reproduced, check_folder
+from gliolens.papers.kept import Reproduced, check_folder, plain
 from gliolens.papers.zeng2024.cost import costs
 from gliolens.papers.zeng2024.maps import mean_over, measured, shown
 from gliolens.papers.zeng2024.networks import BRAIN, GATED, MAIN, TABLES, VOLUME, networks, rows_of
@@ -33,7 +33,7 @@ from gliolens.papers.zeng2024.page import write_page
 from gliolens.papers.zeng2024.trials import METHOD, Trial, try_network
 from gliolens.progress import Counter, say
 from gliolens.protocol import Entrant, compete, controls, score_beside_ceilings
-from gliolens.stats.intervals import Interval, delong_difference
+from gliolens.stats.intervals import delong_difference
 from gliolens.survival import survival
 from gliolens.usable import common_series, usable_cases
 
@@ -95,7 +95,7 @@ def reproduce(
     pictures = shown(_seeing(trials), test, run, out)
     _survive(cohort, run)
     excluded = {"left out": found.left_out, "refused": found.failures}
-    write_json(out / "results.json", {**_plain(results), **excluded, "software": software()})
+    write_json(out / "results.json", {**plain(results), **excluded, "software": software()})
     write_page(run, results, trials, pictures, config, excluded)
     say(f"{len(train)} cases to learn from, {len(test)} to test; {sum(map(len, excluded.values()))} excluded")
     return Reproduced(out, results, found.failures)
@@ -190,10 +190,3 @@ def _survive(cohort: Path, run: Run) -> None:
         say(f"no survival curves: {error}")
         with whole_file(run.folder / "survival" / "missing.txt") as unfinished:
             unfinished.write_text(f"{error}\n", encoding="utf-8")
-
-
-def _plain(results: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
-    return {
-        name: [{k: asdict(v) if isinstance(v, Interval) else v for k, v in row.items()} for row in rows]
-        for name, rows in results.items()
-    }
