@@ -17,7 +17,7 @@ from gliolens.io.tables import read_cohort, write_cohort
 from gliolens.methods import spatio_spatial
 from gliolens.papers.chatterjee2022 import reproduction
 from gliolens.papers.chatterjee2022.free import told_by_brightness, verdict
-from gliolens.papers.chatterjee2022.networks import CLASSES, NAMES, RETOLD, contradictions
+from gliolens.papers.chatterjee2022.networks import CLASSES, NAMES, RETOLD, SOUND, contradictions
 from gliolens.papers.chatterjee2022.reproduction import MASK, as_published, reproduce
 from gliolens.papers.chatterjee2022.tables import by_class, confusion, overall
 
@@ -92,7 +92,8 @@ def done(cohort, tmp_path_factory):
 
 def test_every_network_and_table_is_there_beside_what_was_published(done):
     names = [row["network"] for row in done.results["f1"]]
-    assert names == [f"{p}{n}" for n in NAMES.values() for p in ("", "pretrained ")]
+    six = [f"{p}{n}" for n in NAMES.values() for p in ("", "pretrained ")]
+    assert names == [*six, SOUND, "ceiling", "ceiling with age"]
     row = next(row for row in done.results["f1"] if row["network"] == "pretrained MC3")
     assert row["paper"].startswith(".8949 .9123 .9963 .9345")
     assert row["retelling"].startswith(".9049")

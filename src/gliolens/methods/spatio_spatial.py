@@ -9,7 +9,7 @@ Chatterjee et al. 2022 (Scientific Reports 12, doi 10.1038/s41598-022-05572-6). 
          at random.
 `sound`  all series; statistics that one patient is enough for; a first layer
          that begins with the sum of the colours' weights; class shares put back into the answers.
-It needs no mask, and it can be asked whether there is a tumour at all. Every difference and guess is listed in
+It needs no mask to answer. Every difference and guess is listed in
 docs/methods/spatio-spatial.md, times and scores in docs/results.md.
 
     gliolens train spatio-spatial cohort.csv --target grade --preset sound -o RUN

@@ -12,6 +12,7 @@ from gliolens.stats.published import mean_fits
 CLASSES: Final = ("LGG", "HGG", "healthy")
 NAMES: Final[Mapping[Kind, str]] = MappingProxyType({"r3d": "R3D", "r2plus1d": "R(2+1)D", "mc3": "MC3"})
 PRETRAINED: Final = "pretrained "
+SOUND: Final = "MC3, sound"
 PARAMETERS: Final[Mapping[Kind, tuple[int, int]]] = MappingProxyType(
     {"r3d": (33_148_995, 34_261_634), "r2plus1d": (31_297_254, 32_398_366), "mc3": (11_472_963, 22_583_975)}
 )
@@ -50,7 +51,7 @@ class Network:
 
 
 def networks(base: Config, films: Mapping[Kind, str]) -> list[Network]:
-    """R3D, R(2+1)D and MC3, each from scratch and pretrained.
+    """R3D, R(2+1)D and MC3, each from scratch and pretrained; and MC3 with the quirks mended.
 
     Args:
         base: settings that all share.
@@ -61,7 +62,9 @@ def networks(base: Config, films: Mapping[Kind, str]) -> list[Network]:
         rows.append(Network(name, replace(base, network=kind, weights=None)))
         if kind in films:
             rows.append(Network(PRETRAINED + name, replace(base, network=kind, weights=films[kind])))
-    return rows
+    mended = Config.preset("sound")
+    soundly = {name: getattr(mended, name) for name in ("norm", "stem", "put_back", "batch")}
+    return [*rows, Network(SOUND, replace(base, network="mc3", weights=None, **soundly))]
 
 
 def contradictions() -> list[str]:

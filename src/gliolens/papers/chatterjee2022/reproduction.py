@@ -15,7 +15,7 @@ import pandas as pd
 
 from gliolens.about import software
 from gliolens.case import CaseRow
-from gliolens.cohorts.phantom.ceiling import read_truth
+from gliolens.cohorts.phantom.ceiling import CEILINGS, ceiling_rows, read_truth
 from gliolens.cohorts.splits import holdout, write_split
 from gliolens.encoders.kinetics import TORCHVISION, kinetics_network
 from gliolens.errors import ConfigError
@@ -140,7 +140,7 @@ def _results(
     results: dict[str, list[Row]] = {
         "patients": _patients(sides, run),
         "parameters": parameters(),
-        "f1": f1_table(answers, run.classes, run.seed),
+        "f1": f1_table({**answers, **_ceilings(answers, run, cohort)}, run.classes, run.seed),
         "scores": heat_table(answers, run.classes),
         "distortion": f1_table({"MC3": answers["MC3"], HEAVY: heavy}, run.classes, run.seed),
         "controls": _controls(answers, sides, run, cohort),
@@ -152,6 +152,23 @@ def _results(
     bright = [told_by_brightness(train, test, run) for train, test in sides]
     results["free"] = free_table(answers, masks, bright, run.classes)
     return results, verdict(results["free"], (MASK, "how bright the brain is"))
+
+
+def _ceilings(
+    answers: Mapping[str, Sequence[pd.DataFrame]], run: Run, cohort: Path
+) -> dict[str, list[pd.DataFrame]]:
+    """What the best of all methods would decide, fold by fold; nothing where the cohort is a real one."""
+    folds = next(iter(answers.values()))
+    rows = [
+        CaseRow(case, case, targets={run.target: c})
+        for f in folds
+        for case, c in zip(f["case"], f["truth"], strict=True)
+    ]
+    truth = read_truth(cohort, rows, run.target)
+    if truth is None:
+        return {}
+    told = [ceiling_rows(truth, fold, run.target, run.classes) for fold in folds]
+    return {name: [t[t["method"] == name] for t in told] for name in CEILINGS}
 
 
 def _controls(

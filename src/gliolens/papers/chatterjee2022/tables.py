@@ -51,8 +51,9 @@ def f1_table(answers: Mapping[str, Sequence[pd.DataFrame]], classes: Sequence[st
         each = [confusion(fold, classes) for fold in folds]
         f1 = np.stack([by_class(counts)["F1"] for counts in each])
         macro, weighted = (np.array(v) for v in zip(*map(overall, each), strict=True))
+        accuracy = np.array([counts.trace() / counts.sum() for counts in each])
         row: Row = {"network": name, **{c: spread(f1[:, i]) for i, c in enumerate(classes)}}
-        row |= {"macro": spread(macro), "weighted": spread(weighted)}
+        row |= {"macro": spread(macro), "weighted": spread(weighted), "accuracy": spread(accuracy)}
         row["macro, all folds"] = macro_interval(pd.concat(folds, ignore_index=True), classes, seed)
         if tuple(classes) == CLASSES:
             row |= {"paper": " ".join(ORIGINAL.get(name, ())), "retelling": " ".join(RETOLD.get(name, ()))}
