@@ -18,8 +18,8 @@ Results = Mapping[str, Sequence[Mapping[str, Any]]]
 _F1: Final = (
     "Mean and standard deviation of F1 over three folds, as the paper prints them; then the macro F1 over the tests of "
     "all folds with its interval over patients. Published: F1 of LGG, HGG and healthy, macro and weighted, of the "
-    "paper and of its retelling; both on BraTS 2019 and IXI. The accuracy of the paper's pretrained MC3 is .9698. Where "
-    "pretrained networks start from simulated tumours, they are not those that were published."
+    "paper and of its retelling; both on BraTS 2019 and IXI. The paper's pretrained MC3 has an accuracy of .9698. "
+    "Pretrained networks that start from simulated tumours are not those that were published."
 )
 
 
