@@ -21,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from monai.data.utils import dense_patch_slices
 from monai.inferers import sliding_window_inference
 from safetensors.torch import load_file, save_file
 
@@ -38,7 +39,7 @@ from gliolens.segmenter import TISSUES, tissue_shares
 from gliolens.stats.segmentation import dice
 from gliolens.tasks import Task
 from gliolens.whole_case import look
-from gliolens.windows import filled_up
+from gliolens.windows import filled_up, windows
 
 PAPER = Config.preset("paper")
 TASKS = [Task(t, ("a", "b"), (0.5, 0.5)) for t in PAPER.tasks]
@@ -115,15 +116,37 @@ def trained(work, cases, steps):
 
 
 def by_heart(work, net, case, steps, more):
-    """The same after more steps on the case measured: windows of 96 anywhere in the volume, half at the tumour."""
+    """The same after more steps on the case measured: the very windows that both ways look at, half with tumour."""
     file = work / f"network-{steps}-{more}.safetensors"
     if file.is_file():
         net.load_state_dict(load_file(file))
         return net.eval()
-    images = normalised(case, brain_of(case))
-    return learnt(
-        net, Looks([(np.stack([images[s] for s in SERIES]), case.tumour)], PAPER.edge), more, 2e-4, file
-    )
+    images, rng = normalised(case, brain_of(case)), np.random.default_rng(SEED)
+    image = torch.from_numpy(np.stack([images[s] for s in SERIES]))
+    seen = windows_of_both(case)
+    held = [w for w in seen if (case.tumour[w] > 0).sum() > 1000]
+
+    def look_at(i):
+        pool = seen if i % 2 else held
+        where = pool[rng.integers(len(pool))]
+        return image[(slice(None), *where)][None], torch.from_numpy(case.tumour[where].astype(np.int64))[
+            None, None
+        ]
+
+    return learnt(net, look_at, more, 2e-4, file)
+
+
+def windows_of_both(case):
+    """Windows of MONAI's sliding window over the volume, and of `whole_case.look` over the brain's box."""
+    edge = PAPER.edge
+    theirs = dense_patch_slices(HEAD, (edge,) * 3, (edge // 2,) * 3)
+    made = brain_volume(case, SERIES, 1.0)
+    first = np.round((np.linalg.inv(case.grid.affine) @ made["affine"][:, 3])[:3]).astype(int)
+    ours = []
+    for where in windows((made["image"] != 0).any(axis=0), edge, 0.25):
+        start = [int(np.clip(f + w.start, 0, n - edge)) for f, w, n in zip(first, where, HEAD, strict=True)]
+        ours.append(tuple(slice(a, a + edge) for a in start))
+    return [*theirs, *ours]
 
 
 class Looks:

@@ -31,7 +31,7 @@ GRADES = ("LGG", "HGG")
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     place = tmp_path_factory.mktemp("phantom")
-    write_phantom(place, 12, seed=4, config=PhantomConfig(spacing_mm=5.0, unknown_labels=0.2))
+    write_phantom(place, 14, seed=4, config=PhantomConfig(spacing_mm=5.0, unknown_labels=0.2))
     return place
 
 

@@ -151,4 +151,6 @@ def _section(title: str, rows: Sequence[Mapping[str, Any]], *notes: str) -> Sect
 
 
 def _shown(column: str, value: object) -> object:
-    return f"{value:.3f}" if column.startswith("p") and isinstance(value, float) else value
+    if column.startswith("p") and isinstance(value, float):
+        return "" if np.isnan(value) else f"{value:.3f}"
+    return value
