@@ -49,8 +49,8 @@ def test_heavy_leaves_marks_that_light_does_not():
     """Outside the ball light has zeros only; ghosts, spikes and motion reach there."""
 
     def beyond(how):
-        looks = [distorted(ball(), how, 4.0, np.random.default_rng(seed)) for seed in range(20)]
+        looks = [distorted(ball(), how, 4.0, np.random.default_rng(seed)) for seed in range(40)]
         return np.mean([(look[:, :3].abs() > 0.01).any().item() for look in looks])
 
     assert beyond("light") == 0
-    assert 0.2 < beyond("heavy") < 0.9
+    assert 0.1 < beyond("heavy") < 0.9

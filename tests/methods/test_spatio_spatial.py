@@ -44,7 +44,7 @@ def cases(folder):
 @pytest.fixture(scope="module")
 def fitted(cases, tmp_path_factory):
     place = tmp_path_factory.mktemp("run")
-    config = replace(QUICK, epochs=8, rate=5e-4)
+    config = replace(QUICK, epochs=10, rate=1e-3)
     return method.fit(cases, config, Run("grade", CLASSES, place, place / "cache")), config
 
 

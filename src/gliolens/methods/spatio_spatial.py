@@ -7,7 +7,7 @@ Chatterjee et al. 2022 (Scientific Reports 12, doi 10.1038/s41598-022-05572-6). 
 
 `paper`  T1 with contrast; axial planes as time; one patient a step, and the statistics of that one; the new first layer
          at random.
-`sound`  all series; statistics that one patient is enough for; a first layer
+`sound`  all series; statistics of eight patients, in use those of all that were learnt from; a first layer
          that begins with the sum of the colours' weights; class shares put back into the answers.
 It needs no mask to answer. Every difference and guess is listed in
 docs/methods/spatio-spatial.md, times and scores in docs/results.md.
@@ -85,7 +85,7 @@ class Config:
     sees: Literal["brain", "mask"] = "brain"
     voxel_mm: float = 2.0
     voxels: tuple[int, int, int] = (80, 96, 80)
-    norm: Norm = "group"
+    norm: Norm = "batch"
     weights: str | None = None
     stem: bool = True
     offline: bool = False
@@ -94,7 +94,7 @@ class Config:
     weigh: bool = True
     put_back: bool = True
     epochs: int = 30
-    batch: int = 2
+    batch: int = 8
     rate: float = 1e-4
     decay: float = 1e-3
 
@@ -247,7 +247,8 @@ def fit(cases: Cases, config: Config, run: Run) -> "Model":
         films = kinetics_network(config.network, config.weights, offline=config.offline)
         take_over(net, films, stem=config.stem)
     volumes = Volumes(prepared, classes, config, run.seed)
-    batches = DataLoader(volumes, config.batch, sampler=Draw(len(volumes), run.seed))
+    last = len(volumes) > config.batch  # a last step of one or two would have other statistics
+    batches = DataLoader(volumes, config.batch, sampler=Draw(len(volumes), run.seed), drop_last=last)
     label = f"{config.network} on {len(volumes)} patients, epochs"
     train(
         _Task(net, weights, config),

@@ -2,6 +2,7 @@
 
 from typing import Any, Final, Literal
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torchvision.models.video import VideoResNet, mc3_18, r2plus1d_18, r3d_18
