@@ -93,11 +93,11 @@ def table(voxels):
     for kind, name in NAMES.items():
         a, s = median[kind, "answer"], median[kind, "step"]
         ratios = [m["seconds"] / median["mc3", w]["seconds"] for m, w in ((a, "answer"), (s, "step"))]
-        print(
-            f"| {name} | {a['parameters']:,.0f} | {a['multiply-adds'] / 1e9:.1f} | {a['seconds']:.2f} ({ratios[0]:.2f}) "
-            "| "
-            f"{a['memory']:,.0f} | {s['seconds']:.2f} ({ratios[1]:.2f}) | {s['memory']:,.0f} |"
-        )
+        size = f"{a['parameters']:,.0f} | {a['multiply-adds'] / 1e9:.1f}"
+        cost = [
+            f"{m['seconds']:.2f} ({r:.2f}) | {m['memory']:,.0f}" for m, r in zip((a, s), ratios, strict=True)
+        ]
+        print(f"| {name} | {size} | {cost[0]} | {cost[1]} |")
 
 
 if __name__ == "__main__":
