@@ -44,7 +44,7 @@ def cases(folder):
 @pytest.fixture(scope="module")
 def fitted(cases, tmp_path_factory):
     place = tmp_path_factory.mktemp("run")
-    config = replace(QUICK, epochs=10, rate=1e-3)
+    config = replace(QUICK, epochs=2)
     return method.fit(cases, config, Run("grade", CLASSES, place, place / "cache")), config
 
 
@@ -115,14 +115,26 @@ def test_what_the_weights_of_the_loss_did_is_taken_out_again(cases, monkeypatch)
     assert paper.prior == pytest.approx((q / q.sum()).tolist())
 
 
-def test_it_learns_who_is_healthy(cases, fitted):
-    """Of patients it has learnt from: a tumour of 5 mm voxels is seen after a few epochs."""
-    model, _ = fitted
-    told = [model.predict(case) for case in cases]
-    p = np.array([t.probabilities["grade"]["healthy"] for t in told])
-    truth = np.array([row.targets["grade"] == "healthy" for row in cases.rows])
-    assert p[truth].mean() > p[~truth].mean() + 0.1
-    assert np.allclose([sum(t.probabilities["grade"].values()) for t in told], 1)
+def test_it_learns_six_patients_by_heart(cases):
+    """In a few steps of all six; with each patient normalised by himself it does not (docs/log.md)."""
+    config = replace(QUICK, dropout=0.0, distortion="none", rate=1e-3)
+    six = cases.only([row.case for row in cases.rows[:6]])
+    volumes = method.Volumes(
+        [method.prepare(case, config) for case in replace(six, series=config.series)],
+        np.array([CLASSES.index(c) for c in six.classes("grade")]), config, seed=0,
+    )  # fmt: skip
+    batch = [torch.stack([volumes[i][0] for i in range(6)]), torch.tensor([volumes[i][1] for i in range(6)])]
+    torch.manual_seed(0)
+    task = method._Task(method._network(config, 3), np.ones(3), config)
+    optimiser, losses = task.configure_optimizers(), []
+    for _ in range(10):
+        loss = task.training_step(batch, 0)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(loss.item())
+    assert losses[0] > 0.5
+    assert losses[-1] < 0.1
 
 
 def test_a_saved_model_answers_the_same(cases, fitted, tmp_path):

@@ -75,8 +75,10 @@ def test_a_grey_film_gives_what_it_gave_before(kind):
     grey = torch.rand(1, 1, 10, 40, 36)
     mean, sd = (torch.tensor(c)[None, :, None, None, None] for c in COLOURS)
     with torch.inference_mode():
-        expected = film.stem[:3]((grey.expand(-1, 3, -1, -1, -1) - mean) / sd)[..., 2:-2, 3:-3, 3:-3]
-        found = net.net.stem[:3](grey.expand(-1, 2, -1, -1, -1))[..., 2:-2, 3:-3, 3:-3]
+        expected = nn.Sequential(*list(film.stem)[:3])((grey.expand(-1, 3, -1, -1, -1) - mean) / sd)[
+            ..., 2:-2, 3:-3, 3:-3
+        ]
+        found = nn.Sequential(*list(net.net.stem)[:3])(grey.expand(-1, 2, -1, -1, -1))[..., 2:-2, 3:-3, 3:-3]
     assert torch.allclose(found, expected, atol=1e-4 * expected.abs().max())
 
 
