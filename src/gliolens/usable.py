@@ -113,16 +113,22 @@ def usable_cases(
     _check_distinct((*cases.rows, *others), rows, seen)
     present = set(cases.classes(target))
     if len(present) < (1 if classes else 2):
-        wanted = {f"no {s}" for s in series}
-        named = any(set(reason.split(", ")) <= wanted for reason in left_out.values())
-        hint = "; name series that are there with --series" if named and not classes else ""
-        raise CohortError(
-            f"{target}: {len(cases)} of {len(rows)} cases can be used and hold {len(present)} of its classes "
-            f"({', '.join(sorted(present)) or 'none'}); {1 if classes else 2} needed. Left out: {_reasons(left_out)}"
-            f"{hint}"
-        )
+        raise _too_few(cases, present, target, left_out, of=len(rows), needed=1 if classes else 2)
     return Usable(
         cases, tuple(classes) or tuple(c for c in TARGETS[target] if c in present), left_out, failures, others
+    )
+
+
+def _too_few(
+    cases: Cases, present: set[str], target: str, left_out: Mapping[str, str], *, of: int, needed: int
+) -> CohortError:
+    """What to say where too few classes remain; and what to do where only series are missing."""
+    wanted = {f"no {s}" for s in cases.series}
+    only_series = any(set(reason.split(", ")) <= wanted for reason in left_out.values())
+    hint = "; name series that are there with --series" if only_series and needed > 1 else ""
+    return CohortError(
+        f"{target}: {len(cases)} of {of} cases can be used and hold {len(present)} of its classes "
+        f"({', '.join(sorted(present)) or 'none'}); {needed} needed. Left out: {_reasons(left_out)}{hint}"
     )
 
 
