@@ -119,6 +119,7 @@ def test_info_is_json_a_program_can_read(capsys):
         "mts-unet",
         "shape-resnet",
         "segmentation-fusion",
+        "spatio-spatial",
         "volume-embedding",
     ]
     weights = Path(gliolens.__file__ or "").parent / "weights"
