@@ -1,8 +1,12 @@
 """The report of a reproduced paper as a single HTML file: its tables and figures beside the published ones."""
 
-from collections.abc import Collection, Mapping, Sequence
+import io
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
 
 from gliolens.io.store import write_text
 from gliolens.report.pictures import Picture, picture
@@ -28,6 +32,32 @@ class Section:
     rows: Sequence[Sequence[object]] = ()
     bold: Collection[tuple[int, int]] = ()
     figures: Sequence[tuple[str, bytes]] = ()
+
+
+def table_section(
+    title: str,
+    rows: Sequence[Mapping[str, Any]],
+    *notes: str,
+    shown: Callable[[str, Any], object] = lambda column, value: value,
+) -> Section:
+    """A section of one table.
+
+    Args:
+        title: its heading.
+        rows: what each holds, by column; a column that a row lacks, or has nothing in, stays empty.
+        notes: sentences above it; empty ones are left out.
+        shown: from a column and a value to what its cell says.
+    """
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    cells = [["" if row.get(c) is None else shown(c, row[c]) for c in columns] for row in rows]
+    return Section(title, [note for note in notes if note], columns, cells)
+
+
+def png_of(figure: Figure, dpi: int = 110) -> bytes:
+    """A figure as a PNG."""
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png", dpi=dpi)
+    return stream.getvalue()
 
 
 def write_paper_report(

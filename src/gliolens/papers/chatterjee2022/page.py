@@ -1,6 +1,5 @@
 """The report: Tables 1 to 5 and Figures 4 to 7 beside the published numbers, and what the third class was worth."""
 
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -12,7 +11,7 @@ from matplotlib.figure import Figure
 from gliolens.about import software
 from gliolens.papers.chatterjee2022.networks import NAMES, PARAMETERS, contradictions
 from gliolens.papers.chatterjee2022.tables import confusion
-from gliolens.report.paper_page import Section, write_paper_report
+from gliolens.report.paper_page import Section, png_of, table_section, write_paper_report
 
 Results = Mapping[str, Sequence[Mapping[str, Any]]]
 _F1: Final = (
@@ -38,17 +37,17 @@ def write_page(
         verdict: what the third class was worth; empty where there is none.
     """
     sections = [
-        _section("Patients", results["patients"]),
-        _section("Parameters (Table 1)", results["parameters"], "One channel and three classes."),
-        _section("F1 (Tables 2 to 5)", results["f1"], _F1),
+        table_section("Patients", results["patients"]),
+        table_section("Parameters (Table 1)", results["parameters"], "One channel and three classes."),
+        table_section("F1 (Tables 2 to 5)", results["f1"], _F1),
         Section("Where published numbers contradict each other", contradictions()),
         Section("Confusion matrices (Figures 4 to 6)", ["The tests of all folds."],
                 figures=[("Rows are true classes, columns what was decided.", confusion_figure(answers, classes))]),
         Section("Precision, recall, specificity and F1 (Figure 7)",
                 figures=[("The tests of all folds.", heat_figure(results["scores"]))]),
-        _section("Light against heavy augmentation", results["distortion"]),
-        _section("Is the healthy class free?", results["free"], verdict) if results["free"] else None,
-        _section("Controls and ceilings", results["controls"]),
+        table_section("Light against heavy augmentation", results["distortion"]),
+        table_section("Is the healthy class free?", results["free"], verdict) if results["free"] else None,
+        table_section("Controls and ceilings", results["controls"]),
     ]  # fmt: skip
     write_paper_report(
         out / "report.html", "Chatterjee et al. 2022: spatio-spatial networks, reproduced",
@@ -79,7 +78,7 @@ def confusion_figure(answers: Mapping[str, Sequence[pd.DataFrame]], classes: Seq
             ax.text(j, i, str(n), ha="center", va="center", color="white" if share[i, j] > 0.6 else "black")
         ax.set(title=name, xticks=range(len(classes)), yticks=range(len(classes)))
         ax.set_xticklabels(classes), ax.set_yticklabels(classes)
-    return _png(figure)
+    return png_of(figure)
 
 
 def heat_figure(rows: Sequence[Mapping[str, Any]]) -> bytes:
@@ -100,17 +99,4 @@ def heat_figure(rows: Sequence[Mapping[str, Any]]) -> bytes:
         )
     ax.set_xticks(range(len(columns)), columns, rotation=45, ha="right")
     ax.set_yticks(range(len(rows)), [row["network"] for row in rows])
-    return _png(figure)
-
-
-def _png(figure: Figure) -> bytes:
-    stream = io.BytesIO()
-    figure.savefig(stream, format="png", dpi=110)
-    return stream.getvalue()
-
-
-def _section(title: str, rows: Sequence[Mapping[str, Any]], *notes: str) -> Section:
-    columns = list(dict.fromkeys(key for row in rows for key in row))
-    return Section(
-        title, [n for n in notes if n], columns, [[row.get(c, "") for c in columns] for row in rows]
-    )
+    return png_of(figure)

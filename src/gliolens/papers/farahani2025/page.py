@@ -1,8 +1,8 @@
 """The report: Dice and AUCs beside the published ones, what each part adds, and what the network looks at."""
 
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -17,7 +17,7 @@ from gliolens.methods import mts_unet
 from gliolens.methods.mts_unet import Config
 from gliolens.ops.geometry import resample
 from gliolens.papers.farahani2025.networks import FULL, SOUND, networks
-from gliolens.report.paper_page import Section, write_paper_report
+from gliolens.report.paper_page import Section, png_of, table_section, write_paper_report
 from gliolens.stats.intervals import Interval
 
 Results = Mapping[str, Sequence[Mapping[str, Any]]]
@@ -56,17 +56,17 @@ def write_page(run: Run, results: Results, test: Cases, config: Config, others: 
     if config.mismatch == "none":
         published = f"CMD is left out: the cohort has {', '.join(config.series)}. {published}"
     sections = [
-        _section("Patients", results["patients"], further),
-        _section("Beside the published numbers", results["headline"], published),
-        _section("What each part adds", results["ablation"], _ABLATION),
+        _table("Patients", results["patients"], further),
+        _table("Beside the published numbers", results["headline"], published),
+        _table("What each part adds", results["ablation"], _ABLATION),
         Section("The same in a picture", figures=[
             ("AUC with 95 % intervals; dashed, chance.", ablation_figure(results["ablation"])),
         ]),
-        _section("Compared on the same cases", results["compared"], _COMPARED),
-        _section("Baselines, controls and ceilings", results["baselines"]),
-        _section("Leave one site out", results["sites"],
+        _table("Compared on the same cases", results["compared"], _COMPARED),
+        _table("Baselines, controls and ceilings", results["baselines"]),
+        _table("Leave one site out", results["sites"],
                  "Of sites with fewer than five cases of a class no AUC is shown."),
-        _section("T2-FLAIR mismatch", results["mismatch"], _SIGN),
+        _table("T2-FLAIR mismatch", results["mismatch"], _SIGN),
         Section("What the network looks at", figures=[(
             "A test case: T2, FLAIR, the outline given (white) and drawn (orange); where TAFE takes its features; "
             "CMD's attention. As NIfTI in heatmaps/.", maps_figure(run, test, config))]),
@@ -97,7 +97,7 @@ def ablation_figure(rows: Sequence[Mapping[str, Any]]) -> bytes:
         ax.set_yticks(range(len(rows)), [row["network"] for row in rows])
         ax.spines[["top", "right"]].set_visible(False)
     figure.axes[0].invert_yaxis()
-    return _png(figure)
+    return png_of(figure)
 
 
 def maps_figure(run: Run, test: Cases, config: Config) -> bytes:
@@ -115,7 +115,7 @@ def maps_figure(run: Run, test: Cases, config: Config) -> bytes:
         assert drawn is not None
         heat = {kind: resample(volume, case.grid, order=1) for kind, volume in maps.items()}
         _panels(row, name, case, drawn.voxels, heat)
-    return _png(figure)
+    return png_of(figure)
 
 
 def _panels(axes: Any, name: str, case: Case, drawn: np.ndarray, heat: Mapping[str, np.ndarray]) -> None:
@@ -138,19 +138,10 @@ def _panels(axes: Any, name: str, case: Case, drawn: np.ndarray, heat: Mapping[s
         ax.set(title=f"{name}: {title}", xticks=[], yticks=[])
 
 
-def _png(figure: Figure) -> bytes:
-    stream = io.BytesIO()
-    figure.savefig(stream, format="png", dpi=110)
-    return stream.getvalue()
-
-
-def _section(title: str, rows: Sequence[Mapping[str, Any]], *notes: str) -> Section:
-    columns = list(dict.fromkeys(key for row in rows for key in row))
-    shown = [["" if row.get(c) is None else _shown(c, row[c]) for c in columns] for row in rows]
-    return Section(title, [note for note in notes if note], columns, shown)
-
-
 def _shown(column: str, value: object) -> object:
     if column.startswith("p") and isinstance(value, float):
         return "" if np.isnan(value) else f"{value:.3f}"
     return value
+
+
+_table = partial(table_section, shown=_shown)

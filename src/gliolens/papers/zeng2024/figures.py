@@ -1,6 +1,5 @@
 """The paper's figures: ROC curves with bands, confusion matrices, heatmaps."""
 
-import io
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -9,6 +8,7 @@ from matplotlib.figure import Figure
 from sklearn.metrics import roc_curve
 
 from gliolens.papers.zeng2024.trials import Trial
+from gliolens.report.paper_page import png_of
 from gliolens.stats.intervals import delong, patient_weights
 
 DRAWS: Final = 500
@@ -43,7 +43,7 @@ def roc_figure(panels: Mapping[str, Sequence[Trial]], *, seed: int = 0) -> bytes
         ax.set_title(title, fontsize=10, loc="left")
         ax.legend(frameon=False, fontsize=8, loc="lower right")
         ax.spines[["top", "right"]].set_visible(False)
-    return _png(figure)
+    return png_of(figure, 100)
 
 
 def _band(
@@ -81,7 +81,7 @@ def confusion_figure(trials: Sequence[Trial], classes: Sequence[str]) -> bytes:
         ax.set_title(trial.network.name, fontsize=8)
     for ax in axes[len(trials) :]:
         ax.set_axis_off()
-    return _png(figure)
+    return png_of(figure, 100)
 
 
 def heat_figure(pictures: Sequence[Mapping[str, Any]]) -> bytes:
@@ -106,10 +106,4 @@ def heat_figure(pictures: Sequence[Mapping[str, Any]]) -> bytes:
             ax.set_xticks([]), ax.set_yticks([])
     for ax, kind in zip(axes[0], ["slice", *kinds], strict=True):
         ax.set_title(kind, fontsize=10)
-    return _png(figure)
-
-
-def _png(figure: Figure) -> bytes:
-    stream = io.BytesIO()
-    figure.savefig(stream, format="png", dpi=100)
-    return stream.getvalue()
+    return png_of(figure, 100)
