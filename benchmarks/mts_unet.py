@@ -1,7 +1,7 @@
 """The 62 M network of mts-unet on this machine: a whole case against MONAI's sliding window, and a training step.
 
 python benchmarks/mts_unet.py step
-python benchmarks/mts_unet.py whole WORK [--steps 300] [--more 120]
+python benchmarks/mts_unet.py whole WORK [--steps 300] [--more 120 120]
 
 `step`   peak memory and seconds of a training step: batch 2, 96 voxels an edge, gradient checkpointing; each in its own
          process.
@@ -116,11 +116,12 @@ def trained(work, cases, steps):
 
 
 def by_heart(work, net, case, steps, more):
-    """The same after more steps on the case measured: the very windows that both ways look at, half with tumour."""
-    file = work / f"network-{steps}-{more}.safetensors"
+    """The same after rounds of more steps on the case measured: the windows both ways look at, half with tumour."""
+    file = work / f"network-{'-'.join(map(str, [steps, *more]))}.safetensors"
     if file.is_file():
         net.load_state_dict(load_file(file))
         return net.eval()
+    net = by_heart(work, net, case, steps, more[:-1]) if more[:-1] else net
     images, rng = normalised(case, brain_of(case)), np.random.default_rng(SEED)
     image = torch.from_numpy(np.stack([images[s] for s in SERIES]))
     seen = windows_of_both(case)
@@ -133,7 +134,7 @@ def by_heart(work, net, case, steps, more):
             None, None
         ]
 
-    return learnt(net, look_at, more, 2e-4, file)
+    return learnt(net, look_at, more[-1], 2e-4, file)
 
 
 def windows_of_both(case):
@@ -266,7 +267,7 @@ if __name__ == "__main__":
     parser.add_argument("what", choices=["step", "whole"])
     parser.add_argument("work", nargs="?", type=Path)
     parser.add_argument("--steps", type=int, default=300)
-    parser.add_argument("--more", type=int, default=120)
+    parser.add_argument("--more", type=int, nargs="+", default=[120, 120])
     parser.add_argument("--precision", choices=["float32", "bfloat16"])
     asked = parser.parse_args()
     if asked.what == "whole":

@@ -51,6 +51,7 @@ def bench(
     split: Path | None = None,
     seed: int = 0,
     settings: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
+    healthy: bool = False,
 ) -> Outcome:
     """Cross-validate methods and every control under one split, and score all answers together.
 
@@ -68,22 +69,24 @@ def bench(
         folds, split: of a patient-grouped stratified split, or a stored split instead.
         seed: of every random choice.
         settings: of methods by their name here, in place of those of the preset; `series` may be fewer.
+        healthy: whether the healthy count too, and cases without a tumour mask: for methods that look at none.
 
     Raises:
         CohortError: too few usable cases, or the folder holds another bench.
         ConfigError: a setting is not one of the method's, or two methods have the same name.
     """
     rows = read_cohort(cohort)
-    series = tuple(series) or common_series(rows, target)
-    entrants = (*_entrants(methods, preset, scale, series, settings), *controls())
+    series = tuple(series) or common_series(rows, target, need_mask=not healthy)
+    entrants = (*_entrants(methods, preset, scale, series, settings), *controls(healthy=healthy))
     asked = {
         "target": target, "series": series, "preset": preset, "scale": scale, "seed": seed, "cohort": file_hash(cohort),
         "folds": folds if split is None else None, "split": None if split is None else file_hash(split),
-        "methods": {e.name: asdict(e.config) for e in entrants},
+        "methods": {e.name: asdict(e.config) for e in entrants}, **({"healthy": True} if healthy else {}),
     }  # fmt: skip
     check_settings(out / "bench.json", asked)
     found = usable_cases(
-        rows, target=target, series=series, entrants=entrants, cache=out / "cache", tick=Counter("checking cases"),
+        rows, target=target, series=series, entrants=entrants, cache=out / "cache", need_mask=not healthy,
+        learning=not healthy, tick=Counter("checking cases"),
     )  # fmt: skip
     usable, truth = found.cases.rows, read_truth(cohort, found.cases.rows, target)
     division = division_of(split, rows, found.cases, target) or kfold(usable, target, folds=folds, seed=seed)
@@ -91,7 +94,7 @@ def bench(
     run = Run(target, found.classes, out, out / "cache", seed)
     others = [found.others_beside(division, k, rows) for k in range(len(division.folds))]
     answers = _compete_over_folds(entrants, found.cases, division, run, others)
-    answers, table = score_beside_ceilings(answers, truth, target, found.classes, seed=seed)
+    answers, table = score_beside_ceilings(answers, truth, target, found.classes, seed=seed, healthy=healthy)
     write_results(out, answers, table, found.failures)
     _write_settings(out, entrants, asked, found.left_out)
     outlines = write_outlines(out, _drawn(out, entrants, division), usable, seed=seed)

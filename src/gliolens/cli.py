@@ -20,6 +20,7 @@ VERBS: Final[Mapping[str, tuple[str, str]]] = {
     "cohort check": ("cohort:check", "a verdict a case, and what is wrong with the cohort as a whole"),
     "cohort split": ("cohort:split", "patient-grouped stratified splits, stored and hashed"),
     "cohort export": ("cohort:export", "the cohort as nnU-Net raw data or a MONAI datalist"),
+    "cohort strip": ("cohort:strip", "a brain mask for every case, all by one tool of yours"),
     "cohort phantom": ("cohort:phantom", "a simulated cohort on real anatomy"),
     "train": ("methods:train", "fit a method on one side of a split and score it on the other"),
     "evaluate": ("methods:evaluate", "score a trained run, and its controls, on patients it has never seen"),

@@ -37,18 +37,18 @@ def evaluate(run: Path, cohort: Path, out: Path | None = None) -> Outcome:
     """
     about = read_run(run)
     settings = about["settings"]
-    target, classes = settings["target"], tuple(about["classes"])
+    target, classes, healthy = settings["target"], tuple(about["classes"]), settings.get("healthy", False)
     rows = _unseen(cohort, run, about)
     out = out or run / f"evaluation-{cohort.stem}-{file_hash(cohort)[:8]}"
     method = find_method(settings["method"])
     entrants = (
         entrant_of(settings["method"], changed(method.Config.preset("sound"), settings["config"])),
-        *controls(),
+        *controls(healthy=healthy),
     )
     cache = out / "cache"
     found = usable_cases(
         rows, target=target, series=about["series"], entrants=entrants, cache=cache, classes=classes,
-        learning=False, tick=Counter("checking cases"),
+        learning=False, need_mask=not healthy, tick=Counter("checking cases"),
     )  # fmt: skip
     truth = read_truth(cohort, found.cases.rows, target)
     setting = Run(target, classes, out, cache)
@@ -66,7 +66,9 @@ def evaluate(run: Path, cohort: Path, out: Path | None = None) -> Outcome:
                 outlines,
             )
         )
-    whole, table = score_beside_ceilings(pd.concat(answers, ignore_index=True), truth, target, classes)
+    whole, table = score_beside_ceilings(
+        pd.concat(answers, ignore_index=True), truth, target, classes, healthy=healthy
+    )
     write_results(out, whole, table, found.failures)
     drawn = write_outlines(out, files, found.cases.rows, seed=0)
     return Outcome(out, table, found.failures, drawn)

@@ -136,7 +136,7 @@ def _predict_case(row: CaseRow, out: Path, readers: Readers, notes: Sequence[str
         say(f"{row.case}: drawing the outline with {readers.by}")
         case, drawn = _draw(case, readers)
     found = drawn is None or drawn.found
-    asked = [run for run in readers.trained if found or run.draws]
+    asked = [run for run in readers.trained if found or not run.needs_tumour]
     told = [_not_asked(run) for run in readers.trained if run not in asked]
     settled = {run.target for run in asked}
     answers = [a for run in asked for a in answers_of(case, row, run, drawn, settled)]

@@ -5,7 +5,7 @@ holds its ceilings.
 """
 
 import shutil
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -19,7 +19,7 @@ from gliolens.errors import CohortError, ConfigError
 from gliolens.io.store import content_hash, read_json, write_json, write_text
 from gliolens.loader import Arrays, Cases, fingerprint
 from gliolens.method import Model, Run, find_method, identity_of
-from gliolens.methods.controls import KINDS, titled
+from gliolens.methods.controls import KINDS, needs_mask, titled
 from gliolens.methods.controls import Config as Control
 from gliolens.outline_scores import outline_rows
 from gliolens.progress import say
@@ -59,10 +59,12 @@ def entrant_of(method: str, config: Any) -> Entrant:
     return Entrant(f"controls: {titled(config.kind)}" if method == "controls" else method, method, config)
 
 
-def controls() -> tuple[Entrant, ...]:
-    """Every control."""
+def controls(*, healthy: bool = False) -> tuple[Entrant, ...]:
+    """Every control; of cases among which are healthy ones, those that do not measure a tumour."""
     return tuple(
-        Entrant(title, "controls", Control(kind=kind), is_control=True) for kind, title in KINDS.items()
+        Entrant(title, "controls", Control(kind=kind), is_control=True)
+        for kind, title in KINDS.items()
+        if not (healthy and needs_mask(kind))
     )
 
 
@@ -195,7 +197,7 @@ def score(
     classes: Sequence[str],
     *,
     seed: int = 0,
-    needed: Collection[str] = tuple(KINDS.values()),
+    healthy: bool = False,
 ) -> list[dict[str, Any]]:
     """Score every entrant over all its answers, with patient-level intervals.
 
@@ -207,7 +209,7 @@ def score(
         answers: of every entrant.
         classes: among which.
         seed: of the intervals.
-        needed: controls without which there is no table; those of a tumour's size cannot be asked about the healthy.
+        healthy: whether there are healthy cases, about whom fewer controls can be asked; see `controls`.
 
     Returns:
         One row an entrant: `method`, `control`, `ceiling`, `n`, and for each of `SCORES` an `Interval`.
@@ -215,7 +217,8 @@ def score(
     Raises:
         CohortError: a control is missing.
     """
-    missing = set(needed) - set(answers.loc[answers["control"], "method"])
+    needed = {control.name for control in controls(healthy=healthy)}
+    missing = needed - set(answers.loc[answers["control"], "method"])
     if missing:
         raise CohortError(f"a table of scores needs every control; missing: {', '.join(sorted(missing))}")
     out = []
@@ -244,7 +247,7 @@ def score_beside_ceilings(
     classes: Sequence[str],
     *,
     seed: int = 0,
-    needed: Collection[str] = tuple(KINDS.values()),
+    healthy: bool = False,
 ) -> tuple[pd.DataFrame, list[dict[str, Any]]]:
     """Score every entrant and, where the cohort is simulated, what the best of all methods can reach on these patients.
 
@@ -254,7 +257,7 @@ def score_beside_ceilings(
         target: what was told.
         classes: among which.
         seed: of the intervals.
-        needed: controls without which there is no table; see `score`.
+        healthy: see `score`.
 
     Returns:
         The answers with those of each ceiling below them, and the table of `score`; a ceiling's row also has
@@ -264,10 +267,10 @@ def score_beside_ceilings(
         CohortError: a control is missing.
     """
     if truth is None:
-        return answers, score(answers, classes, seed=seed, needed=needed)
+        return answers, score(answers, classes, seed=seed, healthy=healthy)
     asked = answers[answers["method"] == answers["method"].iloc[0]]
     answers = pd.concat([answers, ceiling_rows(truth, asked, target, classes)], ignore_index=True)
-    table = score(answers, classes, seed=seed, needed=needed)
+    table = score(answers, classes, seed=seed, healthy=healthy)
     for row in table:
         if row["ceiling"]:
             row["expected_auc"] = truth.expected(target, classes, row["method"])

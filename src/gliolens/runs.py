@@ -43,9 +43,10 @@ class TrainedRun:
         return str(self.about["settings"]["target"])
 
     @property
-    def draws(self) -> bool:
-        """Whether it outlines the tumour itself, and so can be asked where no outline is at hand."""
-        return bool(getattr(self.model, "draws", False))
+    def needs_tumour(self) -> bool:
+        """Whether it cannot be asked where there is none: it draws no outline itself, and does not know the healthy."""
+        draws = bool(getattr(self.model, "draws", False))
+        return not draws and not self.about["settings"].get("healthy", False)
 
     @property
     def seen(self) -> set[str]:
@@ -124,6 +125,10 @@ def _cautions(row: CaseRow, run: TrainedRun, target: str, scores: Sequence[Mappi
     schemes = run.about["label_schemes"]
     if len(schemes) > 1 and target in ("grade", "who_grade"):
         out.append(f"The training labels mix {', '.join(schemes)}.")
+    if run.about["settings"].get("healthy"):
+        out.append(
+            "The run learnt who is healthy too: hospital, scanner or skull strip may tell that before any tumour does."
+        )
     if not scores:
         return [*out, "This answer was never scored: too few held-out patients have it on record."]
     mine = next(s for s in scores if not s["control"])["auc"]

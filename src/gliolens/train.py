@@ -64,6 +64,7 @@ def train(
     config: Any,
     split: Path | None = None,
     seed: int = 0,
+    healthy: bool = False,
 ) -> Outcome:
     """Train a method and its controls on the first fold of a split, and score them on the patients held out.
 
@@ -78,6 +79,7 @@ def train(
         config: the method's settings.
         split: a stored split; a quarter of the patients is held out where not given.
         seed: of every random choice.
+        healthy: whether the healthy count too, and cases without a tumour mask: for methods that look at none.
 
     Raises:
         CohortError: too few usable cases, or the folder holds another run.
@@ -85,10 +87,10 @@ def train(
     rows = read_cohort(cohort)
     settings = {
         "method": method, "target": target, "seed": seed, "config": asdict(config), "cohort": file_hash(cohort),
-        "split": None if split is None else file_hash(split),
+        "split": None if split is None else file_hash(split), **({"healthy": True} if healthy else {}),
     }  # fmt: skip
     check_settings(out / "run.json", settings)
-    entrants = (entrant_of(method, config), *controls())
+    entrants = (entrant_of(method, config), *controls(healthy=healthy))
     cache = out / "cache"
     found = usable_cases(
         rows,
@@ -96,6 +98,8 @@ def train(
         series=config.series,
         entrants=entrants,
         cache=cache,
+        need_mask=not healthy,
+        learning=not healthy,
         tick=Counter("checking cases"),
     )
     truth = read_truth(cohort, found.cases.rows, target)
@@ -104,7 +108,7 @@ def train(
     fold = division.folds[0]
     run = Run(target, found.classes, out, cache, seed, found.others_beside(division, 0, rows))
     answers = _compete_once(entrants, found.cases, division, run)
-    answers, table = score_beside_ceilings(answers, truth, target, found.classes, seed=seed)
+    answers, table = score_beside_ceilings(answers, truth, target, found.classes, seed=seed, healthy=healthy)
     sides = found.cases.only(fold.train), found.cases.only(fold.test)
     further = _further(entrants[0], sides, run, cohort)
     describe_run(out, settings, cohort, sides[0], found.classes, run.others)

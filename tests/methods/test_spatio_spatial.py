@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -12,7 +13,7 @@ from gliolens.cohorts.phantom.traits import PhantomConfig
 from gliolens.errors import ConfigError, ModelError
 from gliolens.io.nifti import read_volume
 from gliolens.io.store import read_json
-from gliolens.io.tables import read_cohort
+from gliolens.io.tables import read_cohort, write_cohort
 from gliolens.labels import SERIES
 from gliolens.loader import Cases
 from gliolens.method import Run
@@ -188,3 +189,56 @@ def test_from_the_command_line_to_an_answer_without_a_mask(folder, tmp_path):
     assert told["method"] == "spatio-spatial"
     heat = next((tmp_path / "out").rglob("heatmaps/*.nii.gz"))
     assert read_volume(heat, "p").volume.voxels.max() <= 1
+
+
+def test_healthy_brains_are_a_class_where_they_are_asked_for(folder, tmp_path, capsys):
+    """Without their masks, which no such method looks at; the controls are those that measure no tumour."""
+    rows = [replace(r, mask=None, mask_scheme=None) if r.targets["grade"] == "healthy" else r
+            for r in read_cohort(folder / "cohort.csv")]  # fmt: skip
+    write_cohort(tmp_path / "cohort.csv", rows)
+    words = [
+        "--scale",
+        "demo",
+        "--voxel-mm",
+        "5",
+        "--voxels",
+        "34",
+        "40",
+        "34",
+        "--epochs",
+        "1",
+        "--series",
+        "t1ce",
+    ]
+    run = tmp_path / "run"
+    asked = [str(tmp_path / "cohort.csv"), "--target", "grade", "--healthy", *words, "-o", str(run)]
+    assert main(["train", "spatio-spatial", *asked]) == 0
+    assert read_json(run / "run.json")["classes"] == list(CLASSES)
+    scored = {row["method"] for row in read_json(run / "metrics.json")["scores"]}
+    assert scored == {"spatio-spatial", "age and sex", "site"}
+    assert main(["evaluate", str(run), str(tmp_path / "cohort.csv"), "-o", str(tmp_path / "seen")]) == 0
+    again = pd.read_csv(tmp_path / "seen" / "predictions.csv")
+    assert "healthy" in set(again["truth"])
+    capsys.readouterr()
+    row = next(row for row in rows if row.targets["grade"] == "healthy")
+    assert (
+        main(
+            [
+                "predict",
+                "--t1ce",
+                str(row.files["t1ce"]),
+                "--run",
+                str(run),
+                "-o",
+                str(tmp_path / "p"),
+                "--id",
+                "p",
+            ]
+        )
+        == 0
+    )
+    assert "was not asked" not in capsys.readouterr().err
+    place = next((tmp_path / "p").rglob("prediction.json"))
+    (told,) = [p for p in read_json(place)["predictions"] if p["target"] == "grade"]
+    assert told["method"] == "spatio-spatial"
+    assert any("healthy too" in c for c in told["cautions"])

@@ -17,6 +17,7 @@ from gliolens.io.tables import read_cohort, write_cohort
 from gliolens.methods import spatio_spatial
 from gliolens.papers.chatterjee2022 import reproduction
 from gliolens.papers.chatterjee2022.free import told_by_brightness, verdict
+from gliolens.papers.chatterjee2022.literature import LITERATURE, literature_table
 from gliolens.papers.chatterjee2022.networks import CLASSES, NAMES, RETOLD, SOUND, contradictions
 from gliolens.papers.chatterjee2022.reproduction import MASK, as_published, reproduce
 from gliolens.papers.chatterjee2022.tables import by_class, confusion, overall, spread
@@ -75,6 +76,16 @@ def test_the_verdict_names_a_control_that_does_as_well():
     assert verdict(blind, ("mask",)).startswith("Nobody tells")
 
 
+def test_accuracies_stand_beside_those_of_others():
+    told = answers([0, 0, 1, 1, 1, 2, 2], [0, 1, 1, 1, 2, 2, 0]).assign(patient=list("abcdefg"))
+    *others, mine, always = literature_table({"MC3": [told]}, seed=0)
+    assert len(others) == len(LITERATURE)
+    assert mine["accuracy"].value == pytest.approx(4 / 7)
+    assert mine["LGG against HGG"].value == pytest.approx(3 / 5)  # called healthy is an error
+    assert always["LGG against HGG"].value == pytest.approx(3 / 5)
+    assert "HGG" in always[""]
+
+
 @pytest.fixture(scope="module")
 def cohort(tmp_path_factory):
     """The healthy have no masks, as in real collections."""
@@ -102,7 +113,8 @@ def test_every_network_and_table_is_there_beside_what_was_published(done):
     row = next(row for row in done.results["f1"] if row["network"] == "pretrained MC3")
     assert row["paper"].startswith(".8949 .9123 .9963 .9345")
     assert row["retelling"].startswith(".9049")
-    assert {row["told by"] for row in done.results["free"]} >= {MASK, "how bright the brain is"}
+    blind = {name + MASK for name in NAMES.values()}
+    assert {row["told by"] for row in done.results["free"]} >= {*blind, "how bright the brain is"}
     page = (done.folder / "report.html").read_text()
     for word in (
         "Confusion matrices",
@@ -110,6 +122,7 @@ def test_every_network_and_table_is_there_beside_what_was_published(done):
         "contradict",
         "33,148,995",
         "Light against heavy",
+        "10.1002/mp.14168",
     ):
         assert word in page
     kept = json.loads((done.folder / "results.json").read_text())

@@ -152,6 +152,26 @@ def export(
     return 0
 
 
+def strip(cohort: Positional[Path], *, out: Out, tool: Literal["bet", "mri_synthstrip"] | None = None) -> int:
+    """Make a brain mask of every case that has none, by a tool of yours, and write OUT/cohort.csv that names them.
+
+    Args:
+        cohort: the cohort table.
+        out: folder to write; masks that lie there already are kept.
+        tool: FSL's BET or FreeSurfer's SynthStrip; the first found on PATH where not given.
+    """
+    from gliolens.cohorts.skull_strip import strip_skulls
+    from gliolens.io.tables import read_cohort
+    from gliolens.progress import Counter
+
+    rows = read_cohort(cohort)
+    done = strip_skulls(rows, out, tool=tool, tick=Counter("stripping skulls"))
+    print(
+        f"{done.table}: {len(rows) - len(done.failures)} of {len(rows)} cases, {done.masks} masks by the tool"
+    )
+    return SOME_FAILED if done.failures else 0
+
+
 def phantom(
     *,
     out: Out,

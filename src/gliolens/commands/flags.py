@@ -20,6 +20,8 @@ MaskScheme = Literal[
 Preset = Literal["sound", "paper"]
 Scale = Literal["paper", "demo"]
 Out = Annotated[Path, arg(aliases=["-o"])]
+OutIfAny = Annotated[Path | None, arg(aliases=["-o"])]
+"""Not `Out | None`, of which the short name would be lost."""
 
 
 def settings_of(given: Sequence[str], pattern: str) -> Iterator[tuple[str, Any]]:

@@ -13,6 +13,7 @@ from gliolens.commands.flags import (
     SOME_FAILED,
     MaskScheme,
     Out,
+    OutIfAny,
     Preset,
     Scale,
     Series,
@@ -44,6 +45,7 @@ def train(words: Sequence[str]) -> Callable[..., int]:
         scale: Scale = "paper",
         split: Path | None = None,
         seed: int = 0,
+        healthy: bool = False,
         config_file: Annotated[Path | None, arg(name="config")] = None,
         settings: Any = default,
         json: bool = False,
@@ -58,13 +60,16 @@ def train(words: Sequence[str]) -> Callable[..., int]:
             scale: full size, or small enough for minutes on two cores; sets the defaults too.
             split: a stored split, of which the first fold is used; a quarter is held out where not given.
             seed: of every random choice.
+            healthy: healthy cases count too, and those without a tumour mask: for methods that look at none.
             config_file: the run.json of an earlier run, whose settings become the defaults.
             settings: the method's settings.
             json: print JSON.
         """
         from gliolens.train import train
 
-        done = train(words[0], cohort, out, target=target, config=settings, split=split, seed=seed)
+        done = train(
+            words[0], cohort, out, target=target, config=settings, split=split, seed=seed, healthy=healthy
+        )
         return _print_outcome(done, json)
 
     fit.__annotations__["settings"] = Annotated[method.Config, OmitArgPrefixes]
@@ -92,7 +97,7 @@ def _default(method: Any, words: Sequence[str]) -> Any:
 
 
 def evaluate(
-    run: Positional[Path], cohort: Positional[Path], *, out: Out | None = None, json: bool = False
+    run: Positional[Path], cohort: Positional[Path], *, out: OutIfAny = None, json: bool = False
 ) -> int:
     """Score a run on the patients its split held out, or on another cohort.
 
@@ -119,6 +124,7 @@ def bench(
     folds: int = 5,
     split: Path | None = None,
     seed: int = 0,
+    healthy: bool = False,
     set: tuple[str, ...] = (),
     json: bool = False,
 ) -> int:
@@ -136,6 +142,7 @@ def bench(
         folds: how many.
         split: a stored split instead.
         seed: of every random choice.
+        healthy: healthy cases count too, and those without a tumour mask: for methods that look at none.
         set: settings in place of the preset's, as METHOD.NAME=VALUE, e.g. volume-embedding.encoder=histogram; where a
             method was given a name, under that.
         json: print JSON.
@@ -144,7 +151,7 @@ def bench(
 
     done = bench(
         cohort, out, target=target, methods=methods, series=series, preset=preset, scale=scale, folds=folds,
-        split=split, seed=seed, settings=_settings(set),
+        split=split, seed=seed, settings=_settings(set), healthy=healthy,
     )  # fmt: skip
     return _print_outcome(done, json)
 

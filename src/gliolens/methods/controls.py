@@ -129,7 +129,7 @@ class Model:
 
     def predict(self, case: Case) -> Prediction:
         """Answer one case from its covariates, site or tumour mask."""
-        known = _by_name(measure(case)["tumour"]) if _needs_mask(self.kind) else {}
+        known = _by_name(measure(case)["tumour"]) if needs_mask(self.kind) else {}
         return self.answer_from(
             case.id, known | {**case.covariates, **({"site": case.site} if case.site else {})}
         )
@@ -209,13 +209,14 @@ def _softmax_form(machine: Any) -> tuple[np.ndarray, np.ndarray]:
     return np.vstack([np.zeros_like(weights), weights]), np.concatenate([[0.0], bias])
 
 
-def _needs_mask(kind: Kind) -> bool:
+def needs_mask(kind: Kind) -> bool:
+    """Whether a control looks at the tumour: it cannot be asked about the healthy."""
     return kind in ("volume", "shape", "permuted", "shape-age")
 
 
 def ready(cases: Cases, config: Config, cache: Path, tick: Tick | None = None) -> Sequence[Arrays]:
     """The measures of each tumour; see `measure`. A control that does not look at them opens no file."""
-    if not _needs_mask(config.kind):
+    if not needs_mask(config.kind):
         return [{"tumour": np.full(1 + len(FEATURES), np.nan)} for _ in cases.rows]
     return cases.prepared(measure, f"controls {VERSION}", cache, tick)
 

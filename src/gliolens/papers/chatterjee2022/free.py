@@ -1,6 +1,6 @@
 """Whether the healthy class is free: who is healthy, told without a look at any tumour.
 
-Two controls: a network that sees nothing but where the brain is, and a linear reader of how bright the brain is.
+Two controls: networks that see nothing but where the brain is, and a linear reader of how bright the brain is.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,11 +15,12 @@ from sklearn.preprocessing import StandardScaler
 from gliolens.case import Case
 from gliolens.loader import Arrays, Cases
 from gliolens.method import Run
+from gliolens.papers.chatterjee2022.networks import HEALTHY
 from gliolens.papers.chatterjee2022.tables import by_class, confusion
 from gliolens.preprocess import brain_of
 from gliolens.stats.intervals import Interval, delong
 
-HEALTHY: Final = "healthy"
+BRIGHT: Final = "how bright the brain is"
 PERCENTILES: Final = (1, 5, 25, 50, 75, 95, 99)
 NEARLY: Final = 0.05
 """F1 by which a control may lie below a network and still do nearly as well."""
@@ -64,9 +65,7 @@ def free_table(
     told = pd.concat(bright, ignore_index=True)
     decided, truth = (told["p"] > 0.5).to_numpy(), told["healthy"].to_numpy(bool)
     f1 = 2 * (decided & truth).sum() / (decided.sum() + truth.sum())
-    rows.append(
-        {"told by": "how bright the brain is", "F1, healthy": float(f1), "AUC, healthy": _auc(bright)}
-    )
+    rows.append({"told by": BRIGHT, "F1, healthy": float(f1), "AUC, healthy": _auc(bright)})
     return rows
 
 

@@ -9,7 +9,8 @@ from gliolens.methods.spatio_spatial import Config
 from gliolens.nn.video import Kind
 from gliolens.stats.published import mean_fits
 
-CLASSES: Final = ("LGG", "HGG", "healthy")
+HEALTHY: Final = "healthy"
+CLASSES: Final = ("LGG", "HGG", HEALTHY)
 NAMES: Final[Mapping[Kind, str]] = MappingProxyType({"r3d": "R3D", "r2plus1d": "R(2+1)D", "mc3": "MC3"})
 PRETRAINED: Final = "pretrained "
 SOUND: Final = "MC3, sound"

@@ -25,8 +25,9 @@ from gliolens.loader import Cases, fingerprint
 from gliolens.method import Run, changed
 from gliolens.methods.spatio_spatial import Config, identity, ready
 from gliolens.nn.video import Kind
-from gliolens.papers.chatterjee2022.free import HEALTHY, free_table, told_by_brightness, verdict
-from gliolens.papers.chatterjee2022.networks import NAMES, Network, networks
+from gliolens.papers.chatterjee2022.free import BRIGHT, free_table, told_by_brightness, verdict
+from gliolens.papers.chatterjee2022.literature import literature_table
+from gliolens.papers.chatterjee2022.networks import HEALTHY, NAMES, Network, networks
 from gliolens.papers.chatterjee2022.page import parameters, write_page
 from gliolens.papers.chatterjee2022.tables import Row, f1_table, heat_table
 from gliolens.papers.kept import Reproduced, check_folder, plain
@@ -40,10 +41,9 @@ FOLDS: Final = 3
 TEST_SHARE: Final = 0.3
 SET_HERE: Final = frozenset({"network", "weights", "sees", "distortion", "series"})
 """Settings that the tables vary, or that hold for all of them."""
-MASK: Final = "MC3, only where the brain is"
+MASK: Final = ", only where the brain is"
+"""Behind the name of a network that sees nothing else."""
 HEAVY: Final = "MC3, heavy augmentation"
-NO_MASK: Final = frozenset({"age-sex", "site"})
-"""Controls that can be asked about the healthy, who have no tumour to measure."""
 PRETRAINING: Final = {"paper": (400, 20), "demo": (64, 6)}
 """Simulated patients and epochs to pretrain with, by scale."""
 
@@ -143,15 +143,17 @@ def _results(
         "f1": f1_table({**answers, **_ceilings(answers, run, cohort)}, run.classes, run.seed),
         "scores": heat_table(answers, run.classes),
         "distortion": f1_table({"MC3": answers["MC3"], HEAVY: heavy}, run.classes, run.seed),
+        "literature": literature_table(answers, run.seed) if {"LGG", "HGG"} <= set(run.classes) else [],
         "controls": _controls(answers, sides, run, cohort),
         "free": [],
     }
     if HEALTHY not in run.classes:
         return results, ""
-    masks = {MASK: answers_of(Network(MASK, replace(config, network="mc3", sees="mask")), sides, run)}
+    blind = [Network(name + MASK, replace(config, network=kind, sees="mask")) for kind, name in NAMES.items()]
+    masks = {network.name: answers_of(network, sides, run) for network in blind}
     bright = [told_by_brightness(train, test, run) for train, test in sides]
     results["free"] = free_table(answers, masks, bright, run.classes)
-    return results, verdict(results["free"], (MASK, "how bright the brain is"))
+    return results, verdict(results["free"], (*masks, BRIGHT))
 
 
 def _ceilings(
@@ -180,15 +182,13 @@ def _controls(
     """Networks of the first fold beside controls that need no mask, and the ceilings of a simulated cohort."""
     train, test = sides[0]
     kept = [folds[0] for folds in answers.values()]
-    asked = [e for e in controls() if e.config.kind in NO_MASK]
-    for entrant in asked:
+    for entrant in controls(healthy=True):
         mine = replace(run, folder=run.folder / "controls" / entrant.folder)
         kept.append(compete(entrant, train, test, mine))
     truth = read_truth(cohort, test.rows, run.target)
     _, table = score_beside_ceilings(
-        pd.concat(kept, ignore_index=True), truth, run.target, run.classes, seed=run.seed,
-        needed=[entrant.name for entrant in asked],
-    )  # fmt: skip
+        pd.concat(kept, ignore_index=True), truth, run.target, run.classes, seed=run.seed, healthy=True
+    )
     return [
         {"": row["method"], "AUC": row["auc"], "balanced accuracy": row["balanced_accuracy"]} for row in table
     ]
