@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from monai.data.utils import dense_patch_slices
 from monai.inferers import sliding_window_inference
+from monai.networks.nets.swin_unetr import SwinUNETR
 from safetensors.torch import load_file, save_file
 
 from gliolens.case import Case, Grid
@@ -39,7 +40,7 @@ from gliolens.segmenter import TISSUES, tissue_shares
 from gliolens.stats.segmentation import dice
 from gliolens.tasks import Task
 from gliolens.whole_case import look
-from gliolens.windows import filled_up, windows
+from gliolens.windows import filled_up
 
 PAPER = Config.preset("paper")
 TASKS = [Task(t, ("a", "b"), (0.5, 0.5)) for t in PAPER.tasks]
@@ -116,7 +117,7 @@ def trained(work, cases, steps):
 
 
 def by_heart(work, net, case, steps, more):
-    """The same after rounds of more steps on the case measured: the windows both ways look at, half with tumour."""
+    """The same after rounds of steps on the case measured: the windows that MONAI looks at, half with tumour."""
     file = work / f"network-{'-'.join(map(str, [steps, *more]))}.safetensors"
     if file.is_file():
         net.load_state_dict(load_file(file))
@@ -124,7 +125,7 @@ def by_heart(work, net, case, steps, more):
     net = by_heart(work, net, case, steps, more[:-1]) if more[:-1] else net
     images, rng = normalised(case, brain_of(case)), np.random.default_rng(SEED)
     image = torch.from_numpy(np.stack([images[s] for s in SERIES]))
-    seen = windows_of_both(case)
+    seen = dense_patch_slices(HEAD, (PAPER.edge,) * 3, (PAPER.edge // 2,) * 3)
     held = [w for w in seen if (case.tumour[w] > 0).sum() > 1000]
 
     def look_at(i):
@@ -135,19 +136,6 @@ def by_heart(work, net, case, steps, more):
         ]
 
     return learnt(net, look_at, more[-1], 2e-4, file)
-
-
-def windows_of_both(case):
-    """Windows of MONAI's sliding window over the volume, and of `whole_case.look` over the brain's box."""
-    edge = PAPER.edge
-    theirs = dense_patch_slices(HEAD, (edge,) * 3, (edge // 2,) * 3)
-    made = brain_volume(case, SERIES, 1.0)
-    first = np.round((np.linalg.inv(case.grid.affine) @ made["affine"][:, 3])[:3]).astype(int)
-    ours = []
-    for where in windows((made["image"] != 0).any(axis=0), edge, 0.25):
-        start = [int(np.clip(f + w.start, 0, n - edge)) for f, w, n in zip(first, where, HEAD, strict=True)]
-        ours.append(tuple(slice(a, a + edge) for a in start))
-    return [*theirs, *ours]
 
 
 class Looks:
@@ -192,7 +180,6 @@ def learnt(net, looks, steps, rate, file):
         optimiser.zero_grad()
         if i % 10 == 9:
             say(f"step {i + 1}, loss {loss.item():.2f}, {time.perf_counter() - start:.0f} s")
-    net = net.to(memory_format=torch.contiguous_format)
     with whole_file(file) as unfinished:
         save_file({k: v.contiguous() for k, v in net.state_dict().items()}, unfinished)
     return net.eval()
@@ -227,16 +214,13 @@ def whole(work, steps, more):
 def by_tutorial(net, case):
     brain = brain_of(case)
     image = torch.from_numpy(np.stack([normalised(case, brain)[s] for s in SERIES]))[None]
+    theirs = SwinUNETR(len(SERIES), len(TISSUES), feature_size=PAPER.feature_size)
+    theirs.load_state_dict(net.backbone.net.state_dict())
+    theirs.eval()
     start = time.perf_counter()
     with torch.inference_mode():
-        backbone = net.backbone.net
-        flash = [m for m in backbone.modules() if hasattr(m, "use_flash_attention")]
-        for module in flash:
-            module.use_flash_attention = False  # as a network made the tutorials' way
-        logits = sliding_window_inference(image, PAPER.edge, 1, backbone, overlap=0.5)
+        logits = sliding_window_inference(image, PAPER.edge, 1, theirs, overlap=0.5)
         took = time.perf_counter() - start
-        for module in flash:
-            module.use_flash_attention = True
     return logits[0].argmax(dim=0).numpy(), took
 
 

@@ -5,23 +5,29 @@ import pytest
 import torch
 from torch import nn
 
-from gliolens.nn.multitask import Told
-from gliolens.whole_case import look
+from gliolens.case import Grid
+from gliolens.cube import stored_grid
+from gliolens.nn.multitask import MultiTaskNet, Told
+from gliolens.whole_case import cut_off, look
 
 
-class Bright(nn.Module):
+class Bright(MultiTaskNet):
     """Tells tumour where the first series is bright, and how bright the cube is; remembers what it saw."""
 
     def __init__(self):
-        super().__init__()
+        nn.Module.__init__(self)
         self.weight, self.seen = nn.Parameter(torch.zeros(1)), []
 
-    def forward(self, image, there):
+    def backbone(self, image):
         self.seen.append(image)
         tumour = 20 * (image[:, :1] - 0.5)
+        return torch.cat([-tumour, tumour], dim=1), []
+
+    def forward(self, image, there):
+        tissues, _ = self.backbone(image)
         answer = torch.stack([image[:, 0].sum(dim=(1, 2, 3)), torch.zeros(len(image))], dim=1)
         half = image[:, :1, ::2, ::2, ::2]
-        return Told(torch.cat([-tumour, tumour], dim=1), {"idh": answer}, half, half, {"idh": {}})
+        return Told(tissues, {"idh": answer}, half, half, {"idh": {}})
 
 
 def ready(size, where):
@@ -30,7 +36,10 @@ def ready(size, where):
     image[0][where] = 1
     affine = np.diag([2.0, 2.0, 2.0, 1.0])
     affine[:3, 3] = 5, -7, 11
-    return {"image": image, "there": np.array([True, True]), "affine": affine}
+    own = np.diag([1.0, 1.0, 4.0, 1.0])  # the case's grid: other voxels, and beyond the box on every side
+    own[:3, 3] = affine[:3, 3] - (20.5, 12.5, 7)
+    grid = Grid((2 * size[0] + 60, 2 * size[1] + 30, size[2]), own)
+    return {"image": image, "there": np.array([True, True]), "affine": affine, "grid": stored_grid(grid)}
 
 
 SIZES = {"one cube": (40, 50, 30), "windows": (100, 70, 40)}
@@ -83,3 +92,30 @@ def test_without_a_tumour_the_cube_lies_in_the_middle():
     seen = look(Bright(), made, 64, 0.25)
     middle = np.linalg.inv(made["affine"]) @ seen.cube.affine @ [32, 32, 32, 1]
     assert np.allclose(middle[:3], (64, 35, 20), atol=1)
+
+
+def test_what_was_cut_off_is_known_whatever_the_voxels():
+    box = Grid((10, 20, 30), np.diag([2.0, 2.0, 2.0, 1.0]))
+    own = np.diag([1.0, 4.0, 2.0, 1.0])
+    own[:3, 3] = -6.5, 1.0, -2.0  # 3 voxels of 2 mm before the first; none; 1
+    grid = Grid((26, 12, 40), own)
+    assert cut_off(box, grid).tolist() == [[3, 0], [0, 4], [1, 9]]
+    assert cut_off(box, box).tolist() == [[0, 0]] * 3
+    beyond = cut_off(grid, box)  # of a box on the other's grid, voxels of 1, 4 and 2 mm
+    assert beyond.tolist() == [[-6, 0], [0, -2], [-1, -9]]
+
+
+def test_windows_lie_as_they_would_over_the_whole_image():
+    """The first begins where the image does, beyond the box."""
+    made = ready((100, 70, 40), PLACE)
+    net = Bright()
+    look(net, made, 64, 0.5)
+    before = cut_off(Grid((100, 70, 40), made["affine"]), Grid((260, 170, 40), made["grid"][:4]))
+    assert before.tolist() == [[10, 20], [6, 9], [4, 36]]
+    first = net.seen[0][0]
+    assert not first[:, :10].any()
+    assert not first[:, :, :6].any()
+    assert not first[..., :4].any()
+    assert torch.equal(
+        first[0, 10:, 6:, 4:44], torch.from_numpy(made["image"][0, :54, :58, :40].astype(np.float32))
+    )

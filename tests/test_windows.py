@@ -5,6 +5,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from monai.data.utils import dense_patch_slices
 from monai.inferers import sliding_window_inference
 
 from gliolens.windows import filled_up, over_windows, placed, starts, windows
@@ -21,16 +22,33 @@ def test_windows_cover_an_axis_and_overlap_enough(size, edge, overlap):
     assert first[-1] == size - edge
     steps = np.diff(first)
     assert (steps > 0).all()
-    assert steps.max() <= max(1, edge * (1 - overlap)) + 1  # whole voxels
-    fewest = 1 + int(np.ceil((size - edge) / max(1, edge * (1 - overlap)) - 1e-9))
-    assert len(first) == fewest
+    assert steps.max() <= max(1, edge * (1 - overlap))
+    interval = (max(1, int(edge * (1 - overlap))),)
+    theirs = dense_patch_slices((size,), (edge,), interval)
+    assert first == [where.start for (where,) in theirs]
 
 
 def test_fewer_windows_than_the_tutorials_way():
-    """A head of 240 x 240 x 155: 48 windows of 96 at an overlap of .5; the brain in it needs 12."""
+    """A head of 240 x 240 x 155: 48 windows of 96 at an overlap of .5, a third of them with hardly any brain."""
     tutorial = [len(range(0, n - 96, 48)) + 1 for n in (240, 240, 155)]
     assert np.prod(tutorial) == 48
-    assert len(windows(np.ones((140, 175, 140), bool), 96, 0.25)) == 12
+    x, y, z = np.ogrid[:240, :240, :155]
+    brain = ((x - 120) / 70) ** 2 + ((y - 120) / 87) ** 2 + ((z - 70) / 70) ** 2 < 1
+    few = windows(brain, 96, 0.5, 0.25)
+    assert len(few) == 32
+    for d, h, w in few:
+        brain[d, h, w] = False
+    assert not brain.any()  # every voxel was in one
+
+
+def test_a_window_of_little_brain_is_kept_where_no_other_holds_it():
+    brain = np.zeros((64, 16, 16), bool)
+    brain[:30], brain[62, 3, 3] = True, True
+    assert [w[0].start for w in windows(brain, 16, 0.0, 0.5)] == [0, 16, 48]
+    assert [w[0].start for w in windows(brain, 16, 0.0)] == [0, 16, 48]
+    brain[30:33] = True
+    assert [w[0].start for w in windows(brain, 16, 0.0, 0.5)] == [0, 16, 32, 48]
+    assert [w[0].start for w in windows(brain[:48], 16, 0.5, 0.5)] == [0, 8, 16, 24]
 
 
 def test_a_window_without_brain_is_not_looked_at():
@@ -55,7 +73,7 @@ def test_where_windows_agree_in_place_the_answer_is_monais():
     image = torch.randn(1, 48, 48, 32)
     with torch.no_grad():
         mine = over_windows(lambda x: net(x)[0], image, np.ones(image.shape[1:], bool), 32, 0.5)
-        theirs = sliding_window_inference(image[None], 32, 1, net, overlap=0.5, mode="gaussian")[0]
+        theirs = sliding_window_inference(image[None], 32, 1, net, overlap=0.5, mode="constant")[0]
     torch.testing.assert_close(mine, theirs, atol=1e-4, rtol=1e-3)
 
 

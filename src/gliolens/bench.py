@@ -35,7 +35,7 @@ from gliolens.report.curves import read_curves
 from gliolens.report.page import write_bench_report
 from gliolens.stats.classification import SCORE_TITLES
 from gliolens.train import Outcome, division_of, write_results
-from gliolens.usable import common_series, usable_cases
+from gliolens.usable import common_series, some_without_tumour, usable_cases
 
 
 def bench(
@@ -76,12 +76,13 @@ def bench(
         ConfigError: a setting is not one of the method's, or two methods have the same name.
     """
     rows = read_cohort(cohort)
+    healthy = healthy and some_without_tumour(rows)
     series = tuple(series) or common_series(rows, target, need_mask=not healthy)
     entrants = (*_entrants(methods, preset, scale, series, settings), *controls(healthy=healthy))
     asked = {
         "target": target, "series": series, "preset": preset, "scale": scale, "seed": seed, "cohort": file_hash(cohort),
         "folds": folds if split is None else None, "split": None if split is None else file_hash(split),
-        "methods": {e.name: asdict(e.config) for e in entrants}, **({"healthy": True} if healthy else {}),
+        "methods": {e.name: asdict(e.config) for e in entrants}, "healthy": healthy or None,
     }  # fmt: skip
     check_settings(out / "bench.json", asked)
     found = usable_cases(

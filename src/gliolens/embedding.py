@@ -104,7 +104,7 @@ def pictures_of(
     Raises:
         CaseError: a series has no contrast.
     """
-    brain = brain_of(case)
+    brain = brain_of(case, series)
     if cube is not None:
         frame = _cube(case.grid, brain, cube)
         return {s: _volume(case, s, brain, frame) for s in series}, [frame]

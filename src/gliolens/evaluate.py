@@ -37,7 +37,7 @@ def evaluate(run: Path, cohort: Path, out: Path | None = None) -> Outcome:
     """
     about = read_run(run)
     settings = about["settings"]
-    target, classes, healthy = settings["target"], tuple(about["classes"]), settings.get("healthy", False)
+    target, classes, healthy = settings["target"], tuple(about["classes"]), bool(settings.get("healthy"))
     rows = _unseen(cohort, run, about)
     out = out or run / f"evaluation-{cohort.stem}-{file_hash(cohort)[:8]}"
     method = find_method(settings["method"])

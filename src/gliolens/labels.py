@@ -175,9 +175,11 @@ def guess_mask_scheme(values: Iterable[int]) -> str | None:
 
 # --- targets ---------------------------------------------------------------------------------------------------
 
+HEALTHY: Final = "healthy"
+"""The class of grade that is no tumour."""
 TARGETS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
     {
-        "grade": ("LGG", "HGG", "healthy"),
+        "grade": ("LGG", "HGG", HEALTHY),
         "who_grade": ("2", "3", "4"),
         "idh": ("wildtype", "mutant"),
         "codel_1p19q": ("intact", "codeleted"),

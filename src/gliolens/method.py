@@ -139,6 +139,11 @@ def learns_from(method: Any, config: Any, row: CaseRow) -> bool:
     return told is not None and bool(told(row, config))
 
 
+def measures_tumours(method: Any) -> bool:
+    """Whether a method needs a mask of every patient, and cannot learn from the healthy."""
+    return bool(getattr(method, "MEASURES_TUMOURS", False))
+
+
 def changed(config: Any, settings: Mapping[str, Any]) -> Any:
     """A configuration with some settings changed, as read from JSON (lists become tuples).
 

@@ -1,5 +1,7 @@
 """From a case to what a network sees: the brain, normalised series, stacks of axial slices, and volumes."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from gliolens.case import Case, Grid, Volume
@@ -10,11 +12,18 @@ from gliolens.ops.zoom import zoom
 from gliolens.types import Affine, Image, Mask
 
 
-def brain_of(case: Case) -> Mask:
-    """The case's brain mask, or else the voxels that hold tissue in any series (head, where not stripped)."""
+def brain_of(case: Case, series: Sequence[str] = ()) -> Mask:
+    """The case's brain mask, or else the voxels that hold tissue in any series (head, where not stripped).
+
+    Args:
+        case: the case.
+        series: those a method sees; all where empty. In use a case may have more than were learnt from, and of them
+            another brain.
+    """
     if case.brain is not None:
         return case.brain
-    return np.asarray(np.any([foreground(image) for image in case.series.values()], axis=0))
+    shown = [image for name, image in case.series.items() if name in (series or case.series)]
+    return np.asarray(np.any([foreground(image) for image in shown], axis=0))
 
 
 def normalised(case: Case, brain: Mask) -> dict[str, Image]:

@@ -10,6 +10,7 @@ from gliolens.case import Case, CaseRow
 from gliolens.errors import CaseError
 from gliolens.further import further_targets
 from gliolens.io.store import read_json
+from gliolens.labels import HEALTHY
 from gliolens.method import Model, find_method
 from gliolens.progress import say
 from gliolens.report.built_in import Drawn
@@ -46,7 +47,7 @@ class TrainedRun:
     def needs_tumour(self) -> bool:
         """Whether it cannot be asked where there is none: it draws no outline itself, and does not know the healthy."""
         draws = bool(getattr(self.model, "draws", False))
-        return not draws and not self.about["settings"].get("healthy", False)
+        return not draws and HEALTHY not in self.about["classes"]
 
     @property
     def seen(self) -> set[str]:
@@ -125,7 +126,7 @@ def _cautions(row: CaseRow, run: TrainedRun, target: str, scores: Sequence[Mappi
     schemes = run.about["label_schemes"]
     if len(schemes) > 1 and target in ("grade", "who_grade"):
         out.append(f"The training labels mix {', '.join(schemes)}.")
-    if run.about["settings"].get("healthy"):
+    if HEALTHY in run.about["classes"]:
         out.append(
             "The run learnt who is healthy too: hospital, scanner or skull strip may tell that before any tumour does."
         )

@@ -33,7 +33,7 @@ from gliolens.protocol import (
     score_beside_ceilings,
 )
 from gliolens.report.curves import write_curves
-from gliolens.usable import usable_cases
+from gliolens.usable import some_without_tumour, usable_cases
 
 
 @dataclass(frozen=True)
@@ -85,9 +85,10 @@ def train(
         CohortError: too few usable cases, or the folder holds another run.
     """
     rows = read_cohort(cohort)
+    healthy = healthy and some_without_tumour(rows)
     settings = {
         "method": method, "target": target, "seed": seed, "config": asdict(config), "cohort": file_hash(cohort),
-        "split": None if split is None else file_hash(split), **({"healthy": True} if healthy else {}),
+        "split": None if split is None else file_hash(split), "healthy": healthy or None,
     }  # fmt: skip
     check_settings(out / "run.json", settings)
     entrants = (entrant_of(method, config), *controls(healthy=healthy))

@@ -11,10 +11,10 @@ import pandas as pd
 
 from gliolens.case import CaseRow
 from gliolens.cohorts.splits import Split, patients
-from gliolens.errors import CaseError, CohortError, ExcludedError
-from gliolens.labels import SERIES, TARGETS
+from gliolens.errors import CaseError, CohortError, ConfigError, ExcludedError
+from gliolens.labels import HEALTHY, SERIES, TARGETS
 from gliolens.loader import Cases, select
-from gliolens.method import find_method, learns_from
+from gliolens.method import find_method, learns_from, measures_tumours
 from gliolens.progress import Tick, say
 from gliolens.protocol import Entrant
 from gliolens.tasks import check_schemes
@@ -87,9 +87,12 @@ def usable_cases(
         tick: progress.
 
     Raises:
+        ConfigError: no mask is needed here, but by an entrant.
         CohortError: fewer than two classes of the target remain (one is enough where `classes` are given), grades of
             two schemes would be pooled, or two patients have the same scans.
     """
+    if not need_mask:
+        _check_learns_without(entrants)
     chosen, left_out = select(rows, target=target, series=series, need_mask=need_mask)
     for row in chosen:
         if classes and row.targets[target] not in classes:
@@ -117,6 +120,19 @@ def usable_cases(
     return Usable(
         cases, tuple(classes) or tuple(c for c in TARGETS[target] if c in present), left_out, failures, others
     )
+
+
+def some_without_tumour(rows: Sequence[CaseRow]) -> bool:
+    """Whether some are healthy, or of tumours without a mask: then what measures tumours cannot be asked about all."""
+    return any(row.mask is None or row.targets.get("grade") == HEALTHY for row in rows)
+
+
+def _check_learns_without(entrants: Sequence[Entrant]) -> None:
+    asking = [e.name for e in entrants if not e.is_control and measures_tumours(find_method(e.method))]
+    if asking:
+        raise ConfigError(
+            f"{', '.join(asking)}: needs the mask of every tumour, and the healthy have none; leave --healthy out"
+        )
 
 
 def _too_few(

@@ -2,16 +2,19 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import torch
 from scipy import ndimage
-from torch import Tensor, nn
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812
 
 from gliolens.case import Grid
 from gliolens.crops import NO_PLACE, crop_around, middle_of
+from gliolens.cube import grid_of
 from gliolens.loader import Arrays
-from gliolens.nn.multitask import Told
+from gliolens.nn.multitask import MultiTaskNet, Told
 from gliolens.nn.precision import has_bfloat16
 from gliolens.types import Affine, Labels, Mask
 from gliolens.windows import filled_up, over_windows, placed
@@ -47,15 +50,21 @@ class Seen:
         return values[0, 0].float().cpu().numpy(), self.cube.affine @ step
 
 
+LEAST_BRAIN: Final = 0.25
+"""Share of a window that must be brain: one of air and a little brain changes an outline hardly, and costs as much."""
+
+
 @torch.inference_mode()
-def look(net: nn.Module, ready: Arrays, edge: int, overlap: float) -> Seen:
+def look(net: MultiTaskNet, ready: Arrays, edge: int, overlap: float) -> Seen:
     """Outline a brain, and look at the cube around the tumour that was found: one pass where one cube holds the brain.
 
-    Where no tumour is found, the cube lies in the middle of the brain.
+    Windows lie where they would lie over the whole image, of which the brain's box is a part: a network tells other
+    things of a voxel at the rim of a window than in its middle. Where no tumour is found, the cube lies in the middle
+    of the brain.
 
     Args:
-        net: a `nn.multitask.MultiTaskNet`, in evaluation mode.
-        ready: `image`, `there` and `affine`, as of `crops.brain_volume`.
+        net: in evaluation mode.
+        ready: `image`, `there`, `affine` and `grid`, as of `crops.brain_volume`.
         edge: of a cube, in voxels.
         overlap: share of the edge by which windows overlap.
     """
@@ -68,15 +77,40 @@ def look(net: nn.Module, ready: Arrays, edge: int, overlap: float) -> Seen:
         within = placed(size, edge)
         tissues = shares(told)[(slice(None), *within)].numpy()
         return Seen(tissues, grid, told, _cube(grid, [s.start for s in within], edge))
-    brain = (image != 0).any(dim=0).numpy()
-    tissues = over_windows(
-        lambda window: shares(asked(net, window, there)), image, brain, edge, overlap
-    ).numpy()
+    tissues = _outlined(net, image, cut_off(grid, grid_of(ready["grid"])), edge, overlap).numpy()
     middle = middle_of(_largest(tissues[1:].sum(axis=0) > 0.5))
     where = crop_around(np.array(size) // 2 if middle[0] == NO_PLACE else middle, size, edge)
     near = image[(slice(None), *where)]
     first = [p.start - s.start for s, p in zip(where, placed(near.shape[1:], edge), strict=True)]
     return Seen(tissues, grid, asked(net, filled_up(near, edge)[None], there), _cube(grid, first, edge))
+
+
+def _outlined(net: MultiTaskNet, image: Tensor, beyond: np.ndarray, edge: int, overlap: float) -> Tensor:
+    """Probability of each tissue (k, d, h, w) in the brain's box, by windows over the whole image."""
+    amounts = beyond[::-1].ravel().tolist()  # PyTorch asks for the last axis first
+    whole = F.pad(image, amounts)
+    device = next(net.parameters()).device
+
+    def told(window: Tensor) -> Tensor:
+        with torch.autocast(device.type, torch.bfloat16, enabled=has_bfloat16()):
+            tissues, _ = net.backbone(window.to(device))
+        return torch.softmax(tissues[0].float(), dim=0).cpu()
+
+    drawn = over_windows(told, whole, (whole != 0).any(dim=0).numpy(), edge, overlap, LEAST_BRAIN)
+    return F.pad(drawn, [-n for n in amounts])
+
+
+def cut_off(box: Grid, case: Grid) -> np.ndarray:
+    """How many voxels of the box's size the case's image has before and after it, along each axis (3, 2).
+
+    Below 0 where the box reaches beyond the image: windows must begin with it, since a network that merges voxels in
+    blocks tells other things of an image that is moved by one.
+    """
+    to_box = np.linalg.inv(box.affine) @ case.affine
+    size = np.diagonal(to_box)[:3]
+    first = to_box[:3, 3] - (size - 1) / 2
+    last = first + size * case.shape - box.shape
+    return np.asarray(np.round(np.stack([-first, last], axis=1)), int)
 
 
 def _largest(tumour: Mask) -> Labels:
@@ -86,7 +120,7 @@ def _largest(tumour: Mask) -> Labels:
     return np.asarray(largest, np.uint8)
 
 
-def asked(net: nn.Module, image: Tensor, there: Tensor) -> Told:
+def asked(net: MultiTaskNet, image: Tensor, there: Tensor) -> Told:
     """What the network tells of images (b, c, e, e, e), in bfloat16 where the processor has it."""
     device = next(net.parameters()).device
     with torch.autocast(device.type, torch.bfloat16, enabled=has_bfloat16()):

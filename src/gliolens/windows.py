@@ -1,4 +1,4 @@
-"""A network over an image larger than what it sees at once: few windows, evenly placed, only where there is brain."""
+"""A network over an image larger than what it sees at once: windows evenly placed, where there is enough brain."""
 
 from collections.abc import Callable, Sequence
 from itertools import product
@@ -6,36 +6,41 @@ from itertools import product
 import numpy as np
 import torch
 from jaxtyping import Float
-from monai.data.utils import compute_importance_map
 from torch import Tensor
 
 Window = tuple[slice, slice, slice]
 
 
 def starts(size: int, edge: int, overlap: float) -> list[int]:
-    """First voxels of the fewest windows that cover an axis and overlap by a share of their edge or more, evenly.
+    """First voxels of windows along an axis: in steps, the last moved back to where the axis ends, as MONAI has them.
 
-    >>> starts(240, 96, 0.25), starts(96, 96, 0.25), starts(97, 96, 0.25)
-    ([0, 72, 144], [0], [0, 1])
+    >>> starts(240, 96, 0.25), starts(155, 96, 0.5), starts(96, 96, 0.25), starts(97, 96, 0.25)
+    ([0, 72, 144], [0, 48, 59], [0], [0, 1])
     """
-    if size <= edge:
-        return [0]
-    step = max(1.0, edge * (1 - overlap))
-    count = 1 + int(np.ceil((size - edge) / step - 1e-9))
-    return [int(first) for first in np.linspace(0, size - edge, count).round()]
+    step = max(1, int(edge * (1 - overlap)))
+    count = 1 + max(0, -(-(size - edge) // step))
+    return [max(0, min(i * step, size - edge)) for i in range(count)]
 
 
-def windows(brain: np.ndarray, edge: int, overlap: float) -> list[Window]:
-    """Windows over an image, at the same places along each axis; those without brain are left out.
+def windows(brain: np.ndarray, edge: int, overlap: float, least: float = 0.0) -> list[Window]:
+    """Windows over an image, at the same places along each axis; those that hold hardly any brain are left out.
 
     Args:
         brain: where there is something to see `(d, h, w)`; each axis as long as a window, or longer.
         edge: of a window, in voxels.
         overlap: share of the edge that neighbours share at least, 0 to below 1.
+        least: share of a window that must be brain; one that holds less is kept where it alone holds some.
     """
     axes = [starts(n, edge, overlap) for n in brain.shape]
-    every = [tuple(slice(a, a + edge) for a in corner) for corner in product(*axes)]
-    return [(d, h, w) for d, h, w in every if brain[d, h, w].any()]
+    every: list[Window] = [
+        (slice(a, a + edge), slice(b, b + edge), slice(c, c + edge)) for a, b, c in product(*axes)
+    ]
+    share, unseen, kept = {i: float(brain[w].mean()) for i, w in enumerate(every)}, brain.copy(), []
+    for i in sorted(share, key=lambda i: -share[i]):
+        if share[i] > 0 and (share[i] >= least or unseen[every[i]].any()):
+            kept.append(i)
+            unseen[every[i]] = False
+    return [every[i] for i in sorted(kept)]
 
 
 def over_windows(
@@ -44,8 +49,9 @@ def over_windows(
     brain: np.ndarray,
     edge: int,
     overlap: float,
+    least: float = 0.0,
 ) -> Float[Tensor, "k d h w"]:
-    """What a network tells of each voxel: the mean over the windows that hold it, their middles weighing most.
+    """What a network tells of each voxel: the mean over the windows that hold it.
 
     Args:
         net: from one window to numbers at each of its voxels.
@@ -53,20 +59,20 @@ def over_windows(
         brain: where there is something to see `(d, h, w)`; 0 is told where no window looks.
         edge: of a window, in voxels.
         overlap: share of the edge that neighbours share at least.
+        least: share of a window that must be brain; see `windows`.
     """
     size = image.shape[1:]
     image, brain = filled_up(image, edge), filled_up(torch.from_numpy(brain)[None], edge)[0].numpy()
-    weight = compute_importance_map((edge,) * 3, mode="gaussian", sigma_scale=0.125)
     total: Tensor | None = None
     seen = torch.zeros(image.shape[1:])
-    for where in windows(brain, edge, overlap):
-        told = net(image[(slice(None), *where)][None]) * weight
+    for where in windows(brain, edge, overlap, least):
+        told = net(image[(slice(None), *where)][None])
         total = torch.zeros(len(told), *image.shape[1:]) if total is None else total
         total[(slice(None), *where)] += told
-        seen[where] += weight
+        seen[where] += 1
     if total is None:
         raise ValueError("no window holds any brain")
-    return (total / seen.clamp_min(1e-8))[(slice(None), *placed(size, edge))]
+    return (total / seen.clamp_min(1))[(slice(None), *placed(size, edge))]
 
 
 def placed(size: Sequence[int], edge: int) -> Window:

@@ -67,7 +67,7 @@ def test_every_case_gets_the_mask_that_the_tool_makes(cohort, tmp_path, capsys):
 
 
 @pytest.mark.usefixtures("bet")
-def test_masks_that_are_there_stay(cohort, tmp_path):
+def test_masks_that_are_there_stay(cohort, tmp_path, capsys):
     rows = read_cohort(cohort)
     case = read_case(rows[0])
     own = np.zeros(case.grid.shape, bool)
@@ -75,6 +75,7 @@ def test_masks_that_are_there_stay(cohort, tmp_path):
     write_volume(tmp_path / "own.nii.gz", Volume(own, case.grid.affine), case.source)
     done = strip_skulls([replace(rows[0], brain_mask=tmp_path / "own.nii.gz"), rows[1]], tmp_path / "out")
     assert done.masks == 1
+    assert "1 of 2 cases bring a brain mask of their own" in capsys.readouterr().err
     assert np.array_equal(read_case(read_cohort(done.table)[0]).brain, own)
     made = tmp_path / "out" / f"{rows[1].case}_brain.nii.gz"
     write_volume(made, Volume(own, case.grid.affine), case.source)  # a second call makes it no more
@@ -87,6 +88,10 @@ def test_the_other_tool_is_called_in_its_own_words(cohort, tmp_path, monkeypatch
     assert found_tool(None) == "mri_synthstrip"
     assert strip_skulls(read_cohort(cohort), tmp_path / "out").masks == 2
     with pytest.raises(ConfigError, match="bet: not found on PATH"):
+        strip_skulls(read_cohort(cohort), tmp_path / "out", tool="bet")
+    (tmp_path / "bin" / "bet").write_text((tmp_path / "bin" / "mri_synthstrip").read_text())
+    (tmp_path / "bin" / "bet").chmod(0o755)
+    with pytest.raises(ConfigError, match="masks by mri_synthstrip, not bet"):
         strip_skulls(read_cohort(cohort), tmp_path / "out", tool="bet")
 
 

@@ -9,9 +9,16 @@ from gliolens.errors import ConfigError, ModelError
 from gliolens.nn.video import MAKERS
 
 
+def films(kind):
+    """A state dict of torchvision's own network, of which no tensor is as a fresh network's."""
+    torch.manual_seed(0)
+    state = MAKERS[kind](weights=None).state_dict()
+    return {k: torch.rand_like(v) if v.is_floating_point() else v + 1 for k, v in state.items()}
+
+
 @pytest.mark.parametrize("kind", list(MAKERS))
 def test_a_file_of_torchvisions_own_network_is_read(tmp_path, kind):
-    state, file = MAKERS[kind](weights=None).state_dict(), tmp_path / "weights.pth"
+    state, file = films(kind), tmp_path / "weights.pth"
     torch.save(state, file)
     net = kinetics_network(kind, str(file), offline=True)
     assert all(torch.equal(v, state[k]) for k, v in net.state_dict().items())
@@ -20,7 +27,7 @@ def test_a_file_of_torchvisions_own_network_is_read(tmp_path, kind):
 
 def test_torchvisions_weights_are_read_from_its_cache(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    state = MAKERS["mc3"](weights=None).state_dict()
+    state = films("mc3")
     (tmp_path / "checkpoints").mkdir()
     name = MC3_18_Weights.KINETICS400_V1.url.rpartition("/")[2]
     torch.save(state, tmp_path / "checkpoints" / name)

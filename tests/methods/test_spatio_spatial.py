@@ -154,12 +154,18 @@ def test_films_are_started_from(cases, tmp_path, stem):
     file = tmp_path / "films.pth"
     torch.manual_seed(1)
     films = MAKERS["mc3"](weights=None)
+    for layer in films.modules():
+        if isinstance(layer, torch.nn.BatchNorm3d):
+            layer.running_var.uniform_(0.5, 2)
     torch.save(films.state_dict(), file)
-    config = replace(QUICK, weights=str(file), norm="frozen", stem=stem, rate=1e-12, decay=0.0)
+    config = replace(
+        QUICK, weights=str(file), norm="frozen" if stem else "batch", stem=stem, rate=1e-12, decay=0.0
+    )
     few = cases.only([row.case for row in cases.rows[:4]])
     model = method.fit(few, config, Run("grade", CLASSES, tmp_path, tmp_path / "cache"))
     mine, theirs = model.net.net.state_dict(), films.state_dict()
-    assert torch.equal(mine["layer3.0.conv1.1.running_var"], theirs["layer3.0.conv1.1.running_var"])  # frozen
+    same = torch.equal(mine["layer3.0.conv1.1.running_var"], theirs["layer3.0.conv1.1.running_var"])
+    assert same == stem  # frozen
     assert torch.allclose(mine["layer4.1.conv2.0.weight"], theirs["layer4.1.conv2.0.weight"], atol=1e-6)
     sd = torch.tensor(COLOURS[1])[None, :, None, None, None]
     grey = (theirs["stem.0.weight"] / sd).sum(dim=1, keepdim=True) / 2
@@ -169,8 +175,10 @@ def test_films_are_started_from(cases, tmp_path, stem):
 
 @pytest.mark.parametrize(
     ("wrong", "words"),
-    [({"voxels": (30, 40, 34)}, "33 voxels"), ({"norm": "frozen"}, "no weights"), ({"weigh": False}, "put_back"),
-     ({"epochs": 0}, "epochs is 0"), ({"series": ()}, "one series"), ({"dropout": 1.0}, "below 1")],
+    [({"voxels": (30, 40, 34)}, "33 voxels"), ({"norm": "frozen"}, "expected weights"), ({"weigh": False}, "put_back"),
+     ({"epochs": 0}, "epochs is 0"), ({"series": ()}, "one series"), ({"dropout": 1.0}, "below 1"),
+     ({"norm": "frozen", "weights": "x", "stem": False}, "first layer"), ({"norm": "own"}, "those of one in use"),
+     ({"batch": 1}, "one patient a step")],
 )  # fmt: skip
 def test_settings_that_cannot_be_are_refused(wrong, words):
     with pytest.raises(ConfigError, match=words):
@@ -214,6 +222,9 @@ def test_healthy_brains_are_a_class_where_they_are_asked_for(folder, tmp_path, c
     asked = [str(tmp_path / "cohort.csv"), "--target", "grade", "--healthy", *words, "-o", str(run)]
     assert main(["train", "spatio-spatial", *asked]) == 0
     assert read_json(run / "run.json")["classes"] == list(CLASSES)
+    without = ["train", "spatio-spatial", *[w for w in asked if w != "--healthy"]]
+    assert main(without) == 2  # and it is not written over where the flag is forgotten
+    assert "another healthy" in capsys.readouterr().err
     scored = {row["method"] for row in read_json(run / "metrics.json")["scores"]}
     assert scored == {"spatio-spatial", "age and sex", "site"}
     assert main(["evaluate", str(run), str(tmp_path / "cohort.csv"), "-o", str(tmp_path / "seen")]) == 0
@@ -242,3 +253,49 @@ def test_healthy_brains_are_a_class_where_they_are_asked_for(folder, tmp_path, c
     (told,) = [p for p in read_json(place)["predictions"] if p["target"] == "grade"]
     assert told["method"] == "spatio-spatial"
     assert any("healthy too" in c for c in told["cautions"])
+
+
+def test_the_heatmap_is_of_the_class_that_was_decided(cases, monkeypatch):
+    """What the weights of the loss did is taken out before a class is decided: here the most likely one is another."""
+    weights, shares = (0.8, 0.4, 0.8), (0.2, 0.6, 0.2)
+    net = method._network(QUICK, 3).eval()
+    model = method.Model("grade", CLASSES, QUICK, net, weights, shares)
+    monkeypatch.setattr(method.Model, "probabilities", lambda self, ready: np.array([0.35, 0.45, 0.20]))
+    seen = []
+    monkeypatch.setattr(
+        method.Model, "heat", lambda self, made, k: seen.append(k) or np.ones(QUICK.voxels, np.float32)
+    )
+    decided = model.predict(cases[0]).decisions["grade"]
+    model.explain(cases[0])
+    assert seen == [CLASSES.index(decided)] == [0]
+
+
+def test_the_brain_is_that_of_the_series_learnt_from(cases):
+    """A case may have more in use, and they may show more of the head."""
+    case = cases[0]
+    wide = dict(case.series) | {
+        "t2": np.where(case.series["t2"] == 0, 5, case.series["t2"]).astype(np.float32)
+    }
+    wide["t2"][:2] = 0
+    few = method.prepare(replace(case, series={s: case.series[s] for s in QUICK.series}), QUICK)
+    many = method.prepare(replace(case, series=wide), QUICK)
+    assert np.array_equal(few["volume"], many["volume"])
+    assert np.array_equal(few["affine"], many["affine"])
+
+
+def test_methods_that_measure_tumours_refuse_the_healthy(folder, tmp_path, capsys):
+    table = str(folder / "cohort.csv")
+    words = [
+        "train",
+        "shape-resnet",
+        table,
+        "--target",
+        "grade",
+        "--healthy",
+        "--scale",
+        "demo",
+        "-o",
+        str(tmp_path / "r"),
+    ]
+    assert main(words) == 2
+    assert "leave --healthy out" in capsys.readouterr().err

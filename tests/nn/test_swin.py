@@ -31,9 +31,9 @@ def test_logits_and_stages_are_those_of_monai():
     image = torch.randn(1, 4, 64, 64, 64)
     with torch.no_grad():
         logits, stages = net(image)
-        torch.testing.assert_close(logits, monai(image), atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(logits, monai(image), atol=1e-3, rtol=1e-4)
         for mine, theirs in zip(stages, monai.swinViT(image, True), strict=True):
-            torch.testing.assert_close(mine, theirs, atol=1e-4, rtol=1e-4)
+            torch.testing.assert_close(mine, theirs, atol=1e-3, rtol=1e-4)
 
 
 def test_weights_of_before_1_5_are_merged_otherwise():

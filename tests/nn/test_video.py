@@ -52,11 +52,43 @@ def test_batch_statistics_of_one_image_are_not_those_of_many():
         assert not torch.allclose(net.eval()(image), learning, atol=0.05 * learning.abs().max())
 
 
+def with_own_statistics(film):
+    """A fresh network's means are 0 and its variances 1, as another's are: nothing would show that they were taken."""
+    for layer in film.modules():
+        if isinstance(layer, nn.BatchNorm3d):
+            layer.weight.data.uniform_(0.5, 2)
+            layer.bias.data.normal_()
+            layer.running_mean.normal_()
+            layer.running_var.uniform_(0.5, 2)
+    return film
+
+
+def first_of(module):
+    """Weights of its first convolution."""
+    return next(m.weight for m in module.modules() if isinstance(m, nn.Conv3d))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_by_its_own_statistics_an_image_is_told_in_use_what_it_was_in_training(kind):
+    """As the authors' code, which never leaves training mode; and films are taken over but for their statistics."""
+    torch.manual_seed(0)
+    net = VideoNet(1, 3, kind=kind, norm="own", dropout=0.0).train()
+    image = torch.randn(1, 1, 8, 40, 36) * 3
+    with torch.no_grad():
+        learning = net(image)
+        assert torch.allclose(net.eval()(image), learning, atol=1e-4 * learning.abs().max())
+    film = MAKERS[kind](weights=None)
+    take_over(net, film, stem=True)
+    assert torch.equal(first_of(net.net.layer1), first_of(film.layer1))
+    assert not [k for k in net.state_dict() if "running" in k]
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_all_but_stem_and_head_come_from_films(kind):
     """The state dict is torchvision's own network's."""
-    film, net = MAKERS[kind](weights=None), VideoNet(2, 3, kind=kind)
+    film, net = with_own_statistics(MAKERS[kind](weights=None)), VideoNet(2, 3, kind=kind)
     fresh = net.net.stem[0].weight.clone()
+    assert not torch.equal(net.net.layer4[1].conv2[1].running_var, film.layer4[1].conv2[1].running_var)
     take_over(net, film, stem=False)
     theirs, mine = film.state_dict(), net.net.state_dict()
     same = {k for k in mine if k in theirs and torch.equal(mine[k], theirs[k])}

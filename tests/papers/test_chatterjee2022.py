@@ -74,6 +74,8 @@ def test_the_verdict_names_a_control_that_does_as_well():
     assert "No control comes near MC3 (0.98)" in verdict([rows[0], rows[2]], ("mask", "bright"))
     blind = [{"told by": "MC3", "F1, healthy": 0.3}, {"told by": "mask", "F1, healthy": 0.3}]
     assert verdict(blind, ("mask",)).startswith("Nobody tells")
+    better = [{"told by": "MC3", "F1, healthy": 0.55}, {"told by": "bright", "F1, healthy": 1.0}]
+    assert "is free: bright (1.00)" in verdict(better, ("bright",))
 
 
 def test_accuracies_stand_beside_those_of_others():

@@ -1,7 +1,8 @@
 """Brain masks for a cohort, all by one tool that the user has: FSL's BET or FreeSurfer's SynthStrip.
 
 A class that was stripped by another tool than the others can be told by that alone, so every case without a brain mask
-gets one in the same way. GlioLens strips no skull of its own.
+gets one in the same way. What was stripped before keeps the marks of its first strip. GlioLens strips no skull of its
+own.
 """
 
 import os
@@ -19,6 +20,7 @@ import numpy as np
 from gliolens.case import Case, CaseRow, Volume
 from gliolens.errors import CaseError, CohortError, ConfigError
 from gliolens.io.nifti import read_mask, write_volume
+from gliolens.io.store import read_json, write_json
 from gliolens.io.tables import write_cohort
 from gliolens.labels import SERIES
 from gliolens.loader import read_case
@@ -62,10 +64,16 @@ def strip_skulls(
         tick: progress.
 
     Raises:
-        ConfigError: the tool is not there.
+        ConfigError: the tool is not there, or the folder holds masks of the other.
         CohortError: no case could be stripped.
     """
     tool = found_tool(tool)
+    _check_same_tool(out, tool)
+    given = sum(row.brain_mask is not None for row in rows)
+    if 0 < given < len(rows):
+        say(
+            f"{given} of {len(rows)} cases bring a brain mask of their own: a class may be told by who made its masks"
+        )
     done, failures = [], {}
     for i, row in enumerate(rows):
         try:
@@ -80,6 +88,16 @@ def strip_skulls(
     write_cohort(out / "cohort.csv", done)
     made = sum(row.brain_mask is None for row in rows) - len(failures)
     return Stripped(out / "cohort.csv", made, failures)
+
+
+def _check_same_tool(out: Path, tool: str) -> None:
+    mark = out / "tool.json"
+    before = read_json(mark)["tool"] if mark.is_file() else tool
+    if before != tool:
+        raise ConfigError(
+            f"{out} holds masks by {before}, not {tool}: choose another folder, or the same tool"
+        )
+    write_json(mark, {"tool": tool})
 
 
 def found_tool(tool: str | None) -> str:

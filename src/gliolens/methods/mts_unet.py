@@ -102,7 +102,7 @@ class Config:
     head_rate: float = 0.2
     task_weight: float = 1.0
     lean: bool = True
-    overlap: float = 0.25
+    overlap: float = 0.5
     weights: str | None = None
     weights_series: tuple[str, ...] = ()
     merging: Merging = "since-1.5"
@@ -232,7 +232,6 @@ def fit(cases: Cases, config: Config, run: Run) -> "Model":
     label = f"{', '.join(['outline', *(t.target for t in tasks)])} on {len(crops)} patients, epochs"
     train(task, batches, epochs=config.epochs, folder=run.folder, label=label, seed=run.seed)
     forget(run.folder)
-    net = net.to(memory_format=torch.contiguous_format)
     return Model(run.target, config, net.eval(), tissues, tasks, taken)
 
 

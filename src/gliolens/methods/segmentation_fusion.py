@@ -24,7 +24,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Literal, Self
+from typing import Final, Literal, Self
 
 import numpy as np
 import torch
@@ -58,6 +58,8 @@ from gliolens.stats.perceptron import Perceptron
 from gliolens.stats.priors import with_prior
 from gliolens.stats.scaling import Scaling
 
+MEASURES_TUMOURS: Final = True
+"""It learns from masks: there is nothing it could learn from the healthy."""
 VERSION = 1
 """Raised whenever the same weights would answer otherwise."""
 
@@ -199,10 +201,7 @@ def prepare(case: Case, config: Config) -> dict[str, np.ndarray]:
 
 
 def _image(case: Case, config: Config) -> tuple[Grid, np.ndarray]:
-    shown = {s: case.series[s] for s in config.series if s in case.series}
-    brain = brain_of(
-        replace(case, series=shown)
-    )  # in use a case may have series that nothing was learnt from
+    brain = brain_of(case, config.series)
     cube = cube_grid(case.grid, brain, config.centre, *config.cube)
     image = images_in(case, config.series, brain, cube, (config.low, config.high))
     return cube, image.astype(np.float16)

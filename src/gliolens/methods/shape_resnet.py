@@ -22,7 +22,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Literal, Self
+from typing import Final, Literal, Self
 
 import lightning as L  # noqa: N812
 import numpy as np
@@ -52,6 +52,8 @@ from gliolens.slices import PatientSlices, SliceDraw, as_seen, mean_over_slices
 from gliolens.stats.priors import with_prior
 from gliolens.stats.scaling import Scaling
 
+MEASURES_TUMOURS: Final = True
+"""It learns from masks: there is nothing it could learn from the healthy."""
 VERSION = 2
 """Raised whenever the same weights would answer otherwise."""
 
@@ -173,7 +175,7 @@ def prepare(case: Case, config: Config) -> dict[str, np.ndarray]:
     tumour = tumour_of(case)
     if config.exclude_small:
         check_size(case, tumour, config.min_mm2)
-    brain = brain_of(case)
+    brain = brain_of(case, config.series)
     images = normalised(case, brain)
     if config.dims == 2:
         frames = slice_grid(case.grid, brain, tumour, config.pixels, config.pixel_mm, config.min_mm2)

@@ -5,8 +5,8 @@ Chatterjee et al. 2022 (Scientific Reports 12, doi 10.1038/s41598-022-05572-6). 
 
     p = softmax(W mean_x h(x) + b),   loss = W_c cross-entropy,   W_c = 1 - n_c / N
 
-`paper`  T1 with contrast; axial planes as time; one patient a step, and the statistics of that one; the new first layer
-         at random.
+`paper`  T1 with contrast; axial planes as time; one patient a step, and the statistics of that one, in use too; the
+         new first layer at random.
 `sound`  all series; statistics of eight patients, in use those of all that were learnt from; a first layer
          that begins with the sum of the colours' weights; class shares put back into the answers.
 It needs no mask to answer. Every difference and guess is listed in
@@ -113,12 +113,26 @@ class Config:
                 f"voxels are {' x '.join(map(str, self.voxels))}, {self.time} planes in time; expected {LEAST} "
                 f"planes or more, of {LEAST_EDGE} voxels along an edge or more"
             )
-        if self.norm == "frozen" and self.weights is None:
-            raise ConfigError(
-                "norm is frozen and there are no weights, whose statistics it would keep; name some"
-            )
+        self._check_norm()
         if self.put_back and not self.weigh:
             raise ConfigError("put_back without weigh: there is nothing to be taken out of the answers")
+
+    def _check_norm(self) -> None:
+        """Refuse statistics that are others in training than in use, or that belong to other features."""
+        if self.norm == "frozen" and not (self.weights and self.stem):
+            raise ConfigError(
+                "norm is frozen: expected weights, whose statistics it keeps, and their first layer (stem)"
+            )
+        if self.norm == "batch" and self.batch == 1:
+            raise ConfigError(
+                "norm is batch with one patient a step: by his own statistics in training, by everybody's in use; "
+                "take own, group or frozen, or a batch of 2 or more"
+            )
+        if self.norm == "own" and self.batch > 1:
+            raise ConfigError(
+                f"norm is own with {self.batch} patients a step: by the statistics of all of them in training, by "
+                "those of one in use; take batch, or a batch of 1"
+            )
 
     def _by_time(self, axes: tuple[int, int, int]) -> tuple[int, int, int]:
         """What stands for each axis, the one that is time first."""
@@ -137,14 +151,15 @@ class Config:
             return cls()
         if name == "paper":
             return cls(
-                series=("t1ce",), norm="batch", stem=False, put_back=False, batch=1, rate=1e-5, epochs=100,
+                series=("t1ce",), norm="own", stem=False, put_back=False, batch=1, rate=1e-5, epochs=100,
             )  # fmt: skip
         raise ConfigError(f"no preset is called {name!r}; there are paper and sound")
 
     def scaled(self, scale: str) -> Self:
-        """`demo`: voxels of 4 mm and few epochs, for minutes on two cores."""
+        """`demo`: voxels of 5 mm, few epochs and, of few patients, steps of two at most: minutes on two cores."""
         if scale == "demo":
-            return replace(self, voxel_mm=4.0, voxels=(40, 48, 40), epochs=8, rate=max(self.rate, 1e-4))
+            rate, batch = max(self.rate, 1e-4), min(self.batch, 2)
+            return replace(self, voxel_mm=5.0, voxels=(34, 40, 34), epochs=8, rate=rate, batch=batch)
         return self
 
 
@@ -161,7 +176,7 @@ def prepare(case: Case, config: Config) -> dict[str, np.ndarray]:
     Raises:
         CaseError: a series has no contrast.
     """
-    brain = brain_of(case)
+    brain = brain_of(case, config.series)
     box = cube_grid(case.grid, brain, "brain", config.voxels, (config.voxel_mm,) * 3)
     if config.sees == "mask":
         images = [brain.astype(np.float32)] * len(config.series)
@@ -314,7 +329,7 @@ class Model:
     def explain(self, case: Case) -> Mapping[str, Volume]:
         """Grad-CAM of the decision, as a share of the most in the brain."""
         made = prepare(case, self.config)
-        decided = int(self.probabilities(made).argmax())
+        decided = self.classes.index(self._answer(case.id, made).decisions[self.target])
         heat = self.heat(made, decided)
         return {
             self.target: Volume(share_of_most(heat, np.asarray(made["volume"].any(axis=0))), made["affine"])

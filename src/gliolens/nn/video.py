@@ -10,9 +10,10 @@ from torchvision.models.video import VideoResNet, mc3_18, r2plus1d_18, r3d_18
 Kind = Literal["r3d", "mc3", "r2plus1d"]
 """R3D: 3-D convolutions throughout. MC3: 3-D in the first block, 2-D within planes after. R(2+1)D: each 3-D
 convolution parted into one within planes and one along time (Tran et al. 2018, doi 10.1109/CVPR.2018.00675)."""
-Norm = Literal["batch", "group", "frozen"]
-"""What features are normalised by: the batch at hand; groups of channels of each image (Wu and He 2018, doi
-10.1007/978-3-030-01261-8_1), which one image is enough for; or the statistics that pretrained weights brought."""
+Norm = Literal["batch", "own", "group", "frozen"]
+"""What features are normalised by: `batch`, the statistics of a step's images, in use the running mean of those learnt
+from; `own`, those of what is at hand in use too, of one image its own; `group`, groups of channels of each image (Wu
+and He 2018, doi 10.1007/978-3-030-01261-8_1); `frozen`, the statistics that pretrained weights brought."""
 MAKERS: Final = {"r3d": r3d_18, "mc3": mc3_18, "r2plus1d": r2plus1d_18}
 COLOURS: Final = ((0.43216, 0.394666, 0.37645), (0.22803, 0.22145, 0.216989))
 """Mean and standard deviation of red, green and blue that torchvision's video networks have taken off."""
@@ -49,6 +50,8 @@ class VideoNet(nn.Module):
         self.net.fc = nn.Sequential(nn.Dropout(dropout), nn.Linear(WIDTH, classes))
         if norm == "group":
             _group(self.net)
+        if norm == "own":
+            _forget_running(self.net)
         self.norm = norm
         self.train()  # frozen statistics are so from the start: not every training loop calls it
 
@@ -56,6 +59,13 @@ class VideoNet(nn.Module):
         """Logits of volumes, time first."""
         logits: Tensor = self.net(volume)
         return logits
+
+    def stages(self, volume: Float[Tensor, "b c t h w"]) -> list[Tensor]:
+        """What each of the four blocks makes of volumes, finest first."""
+        made = [self.net.stem(volume)]
+        for block in (self.net.layer1, self.net.layer2, self.net.layer3, self.net.layer4):
+            made.append(block(made[-1]))
+        return made[1:]
 
     def train(self, mode: bool = True) -> "VideoNet":
         """Learn, or not; statistics that are frozen stay what they were."""
@@ -109,3 +119,11 @@ def _group(module: nn.Module) -> None:
             setattr(module, name, nn.GroupNorm(groups, n))
         else:
             _group(child)
+
+
+def _forget_running(module: nn.Module) -> None:
+    """Batch normalisation that keeps no running statistics: what is at hand is normalised by itself, always."""
+    for layer in module.modules():
+        if isinstance(layer, nn.BatchNorm3d):
+            layer.track_running_stats = False
+            layer.running_mean = layer.running_var = layer.num_batches_tracked = None

@@ -13,9 +13,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from gliolens.case import Case
+from gliolens.labels import HEALTHY
 from gliolens.loader import Arrays, Cases
 from gliolens.method import Run
-from gliolens.papers.chatterjee2022.networks import HEALTHY
 from gliolens.papers.chatterjee2022.tables import by_class, confusion
 from gliolens.preprocess import brain_of
 from gliolens.stats.intervals import Interval, delong
@@ -29,13 +29,15 @@ GOOD: Final = 0.7
 
 
 def brightness(case: Case) -> dict[str, np.ndarray]:
-    """Mean, standard deviation and `PERCENTILES` of each series over the brain, in the file's own unit, and its volume.
+    """Mean, standard deviation and `PERCENTILES` of each series over the brain, in the file's own unit.
+
+    Where a mask tells of a tumour, that is left out.
 
     Returns:
         `brightness` (n,).
     """
-    brain = brain_of(case)
-    told = [float(brain.sum() * np.prod(case.grid.spacing))]
+    brain = brain_of(case) if case.tumour is None else brain_of(case) & (case.tumour == 0)
+    told: list[float] = []
     for image in case.series.values():
         inside = image[brain]
         told += [float(inside.mean()), float(inside.std()), *np.percentile(inside, PERCENTILES).tolist()]
@@ -44,7 +46,7 @@ def brightness(case: Case) -> dict[str, np.ndarray]:
 
 def measured(cases: Cases, run: Run) -> list[Arrays]:
     """Brightness of each case."""
-    return cases.prepared(brightness, "chatterjee2022 brightness 1", run.cache)
+    return cases.prepared(brightness, "chatterjee2022 brightness 2", run.cache)
 
 
 def told_by_brightness(train: Cases, test: Cases, run: Run) -> pd.DataFrame:
@@ -65,7 +67,7 @@ def free_table(
     told = pd.concat(bright, ignore_index=True)
     decided, truth = (told["p"] > 0.5).to_numpy(), told["healthy"].to_numpy(bool)
     f1 = 2 * (decided & truth).sum() / (decided.sum() + truth.sum())
-    rows.append({"told by": BRIGHT, "F1, healthy": float(f1), "AUC, healthy": _auc(bright)})
+    rows.append({"told by": BRIGHT, "F1, healthy": float(f1), "AUC, healthy, first fold": _auc(bright)})
     return rows
 
 
@@ -73,7 +75,7 @@ def _of_network(name: str, folds: Sequence[pd.DataFrame], classes: Sequence[str]
     counts = confusion(pd.concat(folds, ignore_index=True), classes)
     told = [pd.DataFrame({"healthy": f["truth"] == HEALTHY, "p": f[f"p_{HEALTHY}"]}) for f in folds]
     f1 = float(by_class(counts)["F1"][list(classes).index(HEALTHY)])
-    return {"told by": name, "F1, healthy": f1, "AUC, healthy": _auc(told)}
+    return {"told by": name, "F1, healthy": f1, "AUC, healthy, first fold": _auc(told)}
 
 
 def _auc(folds: Sequence[pd.DataFrame]) -> Interval:
@@ -82,20 +84,18 @@ def _auc(folds: Sequence[pd.DataFrame]) -> Interval:
 
 
 def verdict(rows: Sequence[Mapping[str, Any]], controls: Sequence[str]) -> str:
-    """Whether a control does nearly as well as the best network."""
-    best = max((row for row in rows if row["told by"] not in controls), key=lambda row: row["F1, healthy"])
-    if best["F1, healthy"] < GOOD:
-        return (
-            f"Nobody tells who is healthy: the best network is {best['told by']} ({best['F1, healthy']:.2f})."
-        )
-    near = [
-        f"{row['told by']} ({row['F1, healthy']:.2f})"
-        for row in rows
-        if row["told by"] in controls and row["F1, healthy"] >= best["F1, healthy"] - NEARLY
-    ]
+    """Whether a control tells who is healthy, and nearly as well as the best network."""
+    f1 = {row["told by"]: float(row["F1, healthy"]) for row in rows}
+    best = max((name for name in f1 if name not in controls), key=lambda name: f1[name])
+    near = [name for name in controls if f1[name] >= max(GOOD, f1[best] - NEARLY)]
     if near:
+        told = " and ".join(f"{name} ({f1[name]:.2f})" for name in near)
         return (
-            f"The third class is free: {' and '.join(near)} tell who is healthy nearly as well as {best['told by']} "
-            f"({best['F1, healthy']:.2f}) without a look at any tumour. Read F1 of LGG and HGG alone."
+            f"The third class is free: {told} tell who is healthy without a look at any tumour; the best network is "
+            f"{best} ({f1[best]:.2f}). Read F1 of LGG and HGG alone."
         )
-    return f"No control comes near {best['told by']} ({best['F1, healthy']:.2f}): the healthy class has to be seen."
+    if f1[best] < GOOD:
+        return (
+            f"Nobody tells who is healthy: the best network is {best} ({f1[best]:.2f}), and no control does."
+        )
+    return f"No control comes near {best} ({f1[best]:.2f}): the healthy class has to be seen."

@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
-from gliolens.papers.chatterjee2022.networks import HEALTHY
+from gliolens.labels import HEALTHY
 from gliolens.papers.chatterjee2022.tables import Row
 from gliolens.stats.intervals import Interval, bootstrap
 
@@ -41,8 +41,8 @@ LITERATURE: Final = (
               "549 of several collections; another hospital", ".91; .92"),
     Published("Mzoughi et al. 2020, 10.1007/s10278-020-00347-9", "3-D network, T1 with contrast",
               "BraTS 2018, validation patients", ".9649"),
-    Published("Zhuge et al. 2020, 10.1002/mp.14168", "U-Net, then Mask R-CNN",
-              "BraTS 2018 and TCIA LGG, five folds", ".963"),
+    Published("Zhuge et al. 2020, 10.1002/mp.14168", "U-Net, then Mask R-CNN; or a 3-D network",
+              "BraTS 2018 and TCIA LGG, five folds", ".963; .971"),
     Published("Chatterjee et al. 2022, 10.1038/s41598-022-05572-6", "pretrained MC3",
               "BraTS 2019 and IXI, three folds", ".9698", with_healthy=True),
 )  # fmt: skip

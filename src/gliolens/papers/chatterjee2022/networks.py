@@ -5,11 +5,11 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Final
 
+from gliolens.labels import HEALTHY
 from gliolens.methods.spatio_spatial import Config
 from gliolens.nn.video import Kind
 from gliolens.stats.published import mean_fits
 
-HEALTHY: Final = "healthy"
 CLASSES: Final = ("LGG", "HGG", HEALTHY)
 NAMES: Final[Mapping[Kind, str]] = MappingProxyType({"r3d": "R3D", "r2plus1d": "R(2+1)D", "mc3": "MC3"})
 PRETRAINED: Final = "pretrained "
@@ -51,11 +51,12 @@ class Network:
         return self.name.lower().replace(", ", "-").replace(" ", "-").replace("(2+1)", "2plus1")
 
 
-def networks(base: Config, films: Mapping[Kind, str]) -> list[Network]:
-    """R3D, R(2+1)D and MC3, each from scratch and pretrained; and MC3 with the quirks mended.
+def networks(base: Config, mended: Config, films: Mapping[Kind, str]) -> list[Network]:
+    """R3D, R(2+1)D and MC3, each from scratch and pretrained; and MC3 both ways with the quirks mended.
 
     Args:
         base: settings that all share.
+        mended: where the last two take how they are normalised and learn from; what they see is that of all.
         films: weights that the pretrained ones start from; none is made where there are none.
     """
     rows = []
@@ -63,9 +64,12 @@ def networks(base: Config, films: Mapping[Kind, str]) -> list[Network]:
         rows.append(Network(name, replace(base, network=kind, weights=None)))
         if kind in films:
             rows.append(Network(PRETRAINED + name, replace(base, network=kind, weights=films[kind])))
-    mended = Config.preset("sound")
-    soundly = {name: getattr(mended, name) for name in ("norm", "stem", "put_back", "batch")}
-    return [*rows, Network(SOUND, replace(base, network="mc3", weights=None, **soundly))]
+    seen = {name: getattr(base, name) for name in ("series", "voxels", "voxel_mm")}
+    soundly = replace(mended, network="mc3", weights=None, **seen)
+    rows.append(Network(SOUND, soundly))
+    if "mc3" in films:
+        rows.append(Network(PRETRAINED + SOUND, replace(soundly, weights=films["mc3"])))
+    return rows
 
 
 def contradictions() -> list[str]:
