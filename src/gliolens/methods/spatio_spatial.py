@@ -159,7 +159,7 @@ class Config:
         """`demo`: voxels of 5 mm, few epochs and, of few patients, steps of two at most: minutes on two cores."""
         if scale == "demo":
             rate, batch = max(self.rate, 1e-4), min(self.batch, 2)
-            return replace(self, voxel_mm=5.0, voxels=(34, 40, 34), epochs=8, rate=rate, batch=batch)
+            return replace(self, voxel_mm=5.0, voxels=(34, 40, 34), epochs=5, rate=rate, batch=batch)
         return self
 
 
@@ -233,7 +233,9 @@ class _Task(LightningModule):
         return F.cross_entropy(logits, truth, weight=weights, reduction="sum") / len(truth)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        return torch.optim.Adam(self.parameters(), self.settings.rate, weight_decay=self.settings.decay)
+        # fused: with one patient a step, the plain one took a third of the time of 33 million parameters
+        decay = self.settings.decay
+        return torch.optim.Adam(self.parameters(), self.settings.rate, weight_decay=decay, fused=True)
 
 
 def class_weights(classes: np.ndarray, count: int) -> np.ndarray:

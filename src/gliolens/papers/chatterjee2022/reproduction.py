@@ -45,7 +45,7 @@ SET_HERE: Final = frozenset({"network", "weights", "sees", "distortion", "series
 MASK: Final = ", only where the brain is"
 """Behind the name of a network that sees nothing else."""
 HEAVY: Final = "MC3, heavy augmentation"
-PRETRAINING: Final = {"paper": (400, 20), "demo": (96, 6)}
+PRETRAINING: Final = {"paper": (400, 20), "demo": (96, 5)}
 """Simulated patients and epochs to pretrain with, by scale."""
 OTHER_PATIENTS: Final = 20_220_127
 """Added to the seed: a simulated cohort's own patients are not to be learnt from."""
