@@ -36,6 +36,7 @@ def train(
     seed: int = 0,
     callbacks: Sequence[Callback] = (),
     keep_every: int | None = None,
+    clip: float | None = 5.0,
 ) -> None:
     """Train a network, going on from `folder`'s checkpoint where a stopped run left one.
 
@@ -50,6 +51,7 @@ def train(
         seed: each epoch starts from a random state of its own, so that a restarted training goes the same way.
         callbacks: of the method's own, such as a score on inner folds.
         keep_every: after how many epochs the checkpoint is written; a quarter of all where not given.
+        clip: largest norm of the gradient; none for an optimiser that works in one pass (`fused`).
     """
     checkpoint = folder / CHECKPOINT
     often = keep_every or max(1, epochs // 4)
@@ -66,7 +68,7 @@ def train(
             logger=False,
             enable_progress_bar=False,
             enable_model_summary=False,
-            gradient_clip_val=5.0,
+            gradient_clip_val=clip,
         )
         _fit(trainer, task, batches, checkpoint if checkpoint.is_file() else None)
     task.eval()

@@ -111,7 +111,7 @@ def done(cohort, tmp_path_factory):
 def test_every_network_and_table_is_there_beside_what_was_published(done):
     names = [row["network"] for row in done.results["f1"]]
     six = [f"{p}{n}" for n in NAMES.values() for p in ("", "pretrained ")]
-    assert names == [*six, SOUND, "ceiling", "ceiling with age"]
+    assert names == [*six, SOUND, f"pretrained {SOUND}", "ceiling", "ceiling with age"]
     row = next(row for row in done.results["f1"] if row["network"] == "pretrained MC3")
     assert row["paper"].startswith(".8949 .9123 .9963 .9345")
     assert row["retelling"].startswith(".9049")
@@ -181,7 +181,7 @@ def test_without_healthy_cases_two_classes_are_told_and_nothing_is_said_of_a_thi
     write_cohort(tmp_path / "two.csv", rows)
     monkeypatch.setattr(reproduction, "PRETRAINING", {"demo": (8, 1)})
     monkeypatch.setattr(reproduction, "FOLDS", 1)
-    monkeypatch.setattr(reproduction, "networks", lambda base, films: [replace_network(base)])
+    monkeypatch.setattr(reproduction, "networks", lambda base, mended, films: [replace_network(base)])
     done = reproduce(tmp_path / "two.csv", tmp_path / "out", scale="demo", settings=QUICK)
     assert done.results["free"] == []
     assert "retelling" not in done.results["f1"][0]

@@ -274,6 +274,7 @@ def fit(cases: Cases, config: Config, run: Run) -> "Model":
         folder=run.folder,
         label=label,
         seed=run.seed,
+        clip=None,
     )
     forget(run.folder)
     net = net.to(memory_format=torch.contiguous_format)

@@ -87,7 +87,8 @@ def verdict(rows: Sequence[Mapping[str, Any]], controls: Sequence[str]) -> str:
     """Whether a control tells who is healthy, and nearly as well as the best network."""
     f1 = {row["told by"]: float(row["F1, healthy"]) for row in rows}
     best = max((name for name in f1 if name not in controls), key=lambda name: f1[name])
-    near = [name for name in controls if f1[name] >= max(GOOD, f1[best] - NEARLY)]
+    asked = [name for name in f1 if name in controls]
+    near = [name for name in asked if f1[name] >= max(GOOD, f1[best] - NEARLY)]
     if near:
         told = " and ".join(f"{name} ({f1[name]:.2f})" for name in near)
         return (
