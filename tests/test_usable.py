@@ -16,7 +16,7 @@ from gliolens.io.tables import read_cohort
 from gliolens.method import find_method
 from gliolens.protocol import Entrant, controls
 from gliolens.tasks import check_schemes
-from gliolens.usable import common_series, usable_cases
+from gliolens.usable import common_series, some_without_tumour, usable_cases
 
 
 def grades(schemes):
@@ -143,3 +143,11 @@ def test_a_refused_case_teaches_nothing(cohort, tmp_path):
     found = usable_cases(rows, **{**asked, "entrants": (*asked["entrants"], *controls())})
     assert set(found.failures) == {cohort[1].case}
     assert found.others == ()
+
+
+def test_some_are_without_a_tumour_only_where_the_target_is_known():
+    row = CaseRow("a", "a", targets={"grade": "healthy"}, mask=Path("a.nii.gz"))
+    other = CaseRow("b", "b", targets={"grade": "HGG", "idh": "mutant"}, mask=Path("b.nii.gz"))
+    assert some_without_tumour([row, other], "grade")
+    assert not some_without_tumour([row, other], "idh")
+    assert some_without_tumour([replace(other, mask=None)], "idh")

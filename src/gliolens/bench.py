@@ -76,7 +76,7 @@ def bench(
         ConfigError: a setting is not one of the method's, or two methods have the same name.
     """
     rows = read_cohort(cohort)
-    healthy = healthy and some_without_tumour(rows)
+    healthy = healthy and some_without_tumour(rows, target)
     series = tuple(series) or common_series(rows, target, need_mask=not healthy)
     entrants = (*_entrants(methods, preset, scale, series, settings), *controls(healthy=healthy))
     asked = {

@@ -85,7 +85,7 @@ def train(
         CohortError: too few usable cases, or the folder holds another run.
     """
     rows = read_cohort(cohort)
-    healthy = healthy and some_without_tumour(rows)
+    healthy = healthy and some_without_tumour(rows, target)
     settings = {
         "method": method, "target": target, "seed": seed, "config": asdict(config), "cohort": file_hash(cohort),
         "split": None if split is None else file_hash(split), "healthy": healthy or None,

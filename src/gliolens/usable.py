@@ -122,9 +122,10 @@ def usable_cases(
     )
 
 
-def some_without_tumour(rows: Sequence[CaseRow]) -> bool:
-    """Whether some are healthy, or of tumours without a mask: then what measures tumours cannot be asked about all."""
-    return any(row.mask is None or row.targets.get("grade") == HEALTHY for row in rows)
+def some_without_tumour(rows: Sequence[CaseRow], target: str) -> bool:
+    """Whether, of those whose target is known, some are healthy or lack a mask: not all tumours can be measured."""
+    asked = [row for row in rows if target in row.targets]
+    return any(row.mask is None or row.targets.get("grade") == HEALTHY for row in asked)
 
 
 def _check_learns_without(entrants: Sequence[Entrant]) -> None:

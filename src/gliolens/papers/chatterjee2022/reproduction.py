@@ -190,7 +190,7 @@ def _controls(
     """Networks of the first fold beside controls that need no mask, and the ceilings of a simulated cohort."""
     train, test = sides[0]
     kept = [folds[0] for folds in answers.values()]
-    healthy = some_without_tumour([*train.rows, *test.rows])
+    healthy = some_without_tumour([*train.rows, *test.rows], run.target)
     for entrant in controls(healthy=healthy):
         mine = replace(run, folder=run.folder / "controls" / entrant.folder)
         kept.append(compete(entrant, train, test, mine))
