@@ -23,13 +23,13 @@ from gliolens.methods.controls import KINDS, needs_mask, titled
 from gliolens.methods.controls import Config as Control
 from gliolens.outline_scores import outline_rows
 from gliolens.progress import say
-from gliolens.stats.classification import class_scores
+from gliolens.stats.classification import SCORE_TITLES, class_scores
 from gliolens.stats.intervals import Interval, delong
 
 OUTLINES: Final = "outlines.csv"
 """Beside the answers of an entrant that draws outlines: how well they match the masks."""
 SCORES: Final = ("auc", "balanced_accuracy", "sensitivity", "specificity", "brier")
-"""Scores of every table, in order."""
+"""Scores that every table shows, in order; files hold all of `stats.classification.SCORE_TITLES`."""
 
 
 @dataclass(frozen=True)
@@ -212,7 +212,7 @@ def score(
         healthy: whether there are healthy cases, about whom fewer controls can be asked; see `controls`.
 
     Returns:
-        One row an entrant: `method`, `control`, `ceiling`, `n`, and for each of `SCORES` an `Interval`.
+        One row an entrant: `method`, `control`, `ceiling`, `n`, and for each of `SCORE_TITLES` an `Interval`.
 
     Raises:
         CohortError: a control is missing.
@@ -236,7 +236,7 @@ def score(
             "n": mine["case"].nunique(),
         }
         auc = auc_of(truth, q / q.sum(axis=1, keepdims=True), decided, patients, seed)
-        out.append(row | {s: scores[s] for s in SCORES} | {"auc": auc})
+        out.append(row | scores | {"auc": auc})
     return out
 
 
@@ -289,7 +289,7 @@ def plain_scores(table: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     out = []
     for row in table:
         plain = {k: v for k, v in row.items() if not isinstance(v, Interval)}
-        for s in SCORES:
+        for s in (s for s in SCORE_TITLES if s in row):
             i = row[s]
             plain |= {s: i.value, f"{s}_low": i.low, f"{s}_high": i.high}
             if i.reason:

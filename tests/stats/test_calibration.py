@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.special import expit, logit
 from sklearn.calibration import calibration_curve
+from sklearn.linear_model import LogisticRegression
 
 from gliolens.errors import ConfigError
-from gliolens.stats.calibration import calibration_error, reliability
+from gliolens.stats.calibration import calibration_error, calibration_line, net_benefit, reliability
 from gliolens.stats.classification import class_scores
 
 forecasts = st.lists(st.tuples(st.integers(0, 1), st.floats(0, 1)), min_size=1, max_size=60)
@@ -93,3 +95,50 @@ def test_overconfidence_is_measured():
 def test_what_cannot_be_meant_is_refused(truth, p, bins):
     with pytest.raises(ConfigError):
         calibration_error(truth, p, bins)
+
+
+def drawn(n, slope=1.0, shift=0.0, seed=0):
+    """Probabilities, and truths whose log odds are `shift + slope` times theirs."""
+    random = np.random.default_rng(seed)
+    z = random.normal(size=n)
+    return (random.random(n) < expit(shift + slope * z)).astype(int), expit(z)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_line_is_that_of_scikit_learn(seed):
+    truth, p = drawn(300, 0.6, 0.4, seed)
+    found = calibration_line(truth, p)
+    machine = LogisticRegression(C=np.inf, tol=1e-10, max_iter=1000).fit(logit(p)[:, None], truth)
+    assert found.slope.value == pytest.approx(machine.coef_[0, 0], rel=1e-4)
+    # of a slope of 1 the intercept is where the mean of the probabilities is that of the truths
+    assert expit(logit(p) + found.intercept.value).mean() == pytest.approx(truth.mean(), abs=1e-8)
+
+
+def test_intervals_of_the_line_hold_what_was_put_in():
+    held = []
+    for seed in range(200):
+        line = calibration_line(*drawn(250, 0.7, 0.0, seed))
+        held.append(line.slope.low <= 0.7 <= line.slope.high)
+    assert 0.91 <= np.mean(held) <= 0.985
+
+
+def test_lines_that_cannot_be_drawn_say_why():
+    assert "one class" in calibration_line([1, 1], [0.2, 0.9]).slope.reason
+    assert "alike" in calibration_line([0, 1], [0.5, 0.5]).slope.reason
+    assert "part both classes" in calibration_line([0, 1, 1], [0.2, 0.4, 0.9]).slope.reason
+    assert math.isfinite(calibration_line([0, 1, 1], [0.2, 0.4, 0.9]).intercept.value)
+
+
+@given(seed=st.integers(0, 999), t=st.floats(0.01, 0.99))
+def test_net_benefit_is_counted_by_hand(seed, t):
+    truth, p = drawn(40, seed=seed)
+    found = net_benefit(truth, p, [t])
+    hits = sum(1 for y, q in zip(truth, p, strict=True) if q >= t and y)
+    false = sum(1 for y, q in zip(truth, p, strict=True) if q >= t and not y)
+    assert found["model"][0] == pytest.approx(hits / 40 - false / 40 * t / (1 - t))
+    assert found["all"][0] == pytest.approx(truth.mean() - (1 - truth.mean()) * t / (1 - t))
+    assert net_benefit(truth, truth.astype(float), [t])["model"][0] == pytest.approx(
+        truth.mean()
+    )  # none can do better
+    with pytest.raises(ConfigError, match="above 0 and below 1"):
+        net_benefit(truth, p, [1.0])

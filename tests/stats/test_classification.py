@@ -15,6 +15,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from gliolens.errors import ConfigError
+from gliolens.stats.calibration import calibration_error
 from gliolens.stats.classification import SCORE_TITLES, class_scores
 from gliolens.stats.intervals import patient_weights, percentile_interval
 
@@ -47,9 +48,22 @@ def scikit_learn(truth, p, decided):
         "auc": metrics.roc_auc_score(truth, p[:, 1])
         if two
         else metrics.roc_auc_score(truth, p, multi_class="ovr"),
+        "auprc": np.mean(
+            [metrics.average_precision_score(truth == c, p[:, c]) for c in ([1] if two else classes)]
+        ),
         "balanced_accuracy": metrics.balanced_accuracy_score(truth, decided),
         "sensitivity": metrics.recall_score(truth, decided, average=kind),
         "specificity": specificity[1] if two else np.mean(specificity),
+        "ppv": np.mean(
+            [m[1, 1] / m[:, 1].sum() if m[:, 1].sum() else np.nan for m in matrices][1 if two else 0 :]
+        ),
+        "npv": np.mean(
+            [m[0, 0] / m[:, 0].sum() if m[:, 0].sum() else np.nan for m in matrices][1 if two else 0 :]
+        ),
+        "f1_macro": metrics.f1_score(truth, decided, average="macro", labels=classes),
+        "f1_weighted": metrics.f1_score(truth, decided, average="weighted", labels=classes),
+        "mcc": metrics.matthews_corrcoef(truth, decided),
+        "ece": np.mean([calibration_error(truth == c, p[:, c]) for c in ([1] if two else classes)]),
         "accuracy": metrics.accuracy_score(truth, decided),
         "f1": metrics.f1_score(truth, decided, average=kind, labels=[1] if two else classes),
         "brier": metrics.brier_score_loss(truth, p[:, 1])
@@ -64,8 +78,9 @@ def test_every_score_is_scikit_learns_and_lies_in_its_interval(data):
     found = class_scores(truth, p, decided, singly(len(truth)), resamples=20)
     assert list(found) == list(SCORE_TITLES)
     for name, expected in scikit_learn(truth, p, decided).items():
-        assert found[name].value == pytest.approx(expected, abs=1e-12), name
-        assert found[name].low <= found[name].value <= found[name].high
+        assert found[name].value == pytest.approx(expected, abs=1e-12, nan_ok=True), name
+        if not math.isnan(expected):
+            assert found[name].low <= found[name].value <= found[name].high
 
 
 @given(answers())
@@ -184,6 +199,14 @@ def test_a_class_without_a_case_is_nan_with_its_reason():
     assert found["brier"].value == 0.25
     empty = class_scores([], np.zeros((0, 2)), [], [])
     assert {i.reason for i in empty.values()} == {"no cases"}
+
+
+def test_where_nobody_is_called_positive_there_is_no_ppv():
+    found = class_scores([0, 1, 0], np.full((3, 2), 0.5), [0, 0, 0], singly(3), resamples=10)
+    assert math.isnan(found["ppv"].value)
+    assert found["ppv"].reason == "a class was decided for nobody"
+    assert found["npv"].value == pytest.approx(2 / 3)
+    assert found["mcc"].value == 0
 
 
 def test_one_patient_in_a_class_leaves_no_bounds():
