@@ -35,7 +35,7 @@ from gliolens.report.curves import read_curves
 from gliolens.report.page import write_bench_report
 from gliolens.stats.classification import SCORE_TITLES
 from gliolens.train import Outcome, division_of, write_results
-from gliolens.usable import common_series, some_without_tumour, usable_cases
+from gliolens.usable import Usable, common_series, some_without_tumour, usable_cases
 
 
 def bench(
@@ -72,8 +72,8 @@ def bench(
         healthy: whether the healthy count too, and cases without a tumour mask: for methods that look at none.
 
     Raises:
-        CohortError: too few usable cases, or the folder holds another bench.
-        ConfigError: a setting is not one of the method's, or two methods have the same name.
+        CohortError, ConfigError: too few usable cases, or the folder holds another bench; a setting is not one of the
+            method's, or two methods have the same name.
     """
     rows = read_cohort(cohort)
     healthy = healthy and some_without_tumour(rows, target)
@@ -85,22 +85,18 @@ def bench(
         "methods": {e.name: asdict(e.config) for e in entrants}, "healthy": healthy or None,
     }  # fmt: skip
     check_settings(out / "bench.json", asked)
-    found = usable_cases(
-        rows, target=target, series=series, entrants=entrants, cache=out / "cache", need_mask=not healthy,
-        learning=not healthy, tick=Counter("checking cases"),
-    )  # fmt: skip
+    found = _usable(rows, target, series, entrants, out / "cache", healthy=healthy)
     usable, truth = found.cases.rows, read_truth(cohort, found.cases.rows, target)
     division = division_of(split, rows, found.cases, target) or kfold(usable, target, folds=folds, seed=seed)
     write_split(out / "splits.json", division)
     run = Run(target, found.classes, out, out / "cache", seed)
-    others = [found.others_beside(division, k, rows) for k in range(len(division.folds))]
-    answers = _compete_over_folds(entrants, found.cases, division, run, others)
+    answers = _compete_over_folds(entrants, found, division, run, rows)
     answers, table = score_beside_ceilings(answers, truth, target, found.classes, seed=seed, healthy=healthy)
     write_results(out, answers, table, found.failures)
     _write_settings(out, entrants, asked, found.left_out)
-    outlines = write_outlines(out, _drawn(out, entrants, division), usable, seed=seed)
     _write_page(out, entrants, table, asked, found.left_out, found.cases.only(set(answers["case"])))
-    return Outcome(out, table, found.failures, outlines)
+    drawn = write_outlines(out, _drawn(out, entrants, division), usable, seed=seed)
+    return Outcome(out, table, found.failures, drawn)
 
 
 def _entrants(
@@ -139,10 +135,21 @@ def _named(words: str) -> tuple[str, str]:
     return name, method if named else name
 
 
+def _usable(
+    rows: Sequence[CaseRow], target: str, series: Sequence[str], entrants: Sequence[Entrant], cache: Path, *,
+    healthy: bool,
+) -> Usable:  # fmt: skip
+    return usable_cases(
+        rows, target=target, series=series, entrants=entrants, cache=cache, need_mask=not healthy,
+        learning=not healthy, tick=Counter("checking cases"),
+    )  # fmt: skip
+
+
 def _compete_over_folds(
-    entrants: Sequence[Entrant], cases: Cases, split: Split, run: Run, others: Sequence[tuple[CaseRow, ...]]
+    entrants: Sequence[Entrant], found: Usable, split: Split, run: Run, rows: Sequence[CaseRow]
 ) -> pd.DataFrame:
-    answers = []
+    cases, answers = found.cases, []
+    others = [found.others_beside(split, k, rows) for k in range(len(split.folds))]
     for entrant in entrants:
         for k, fold in enumerate(split.folds):
             say(f"{entrant.name}: fold {k + 1} of {len(split.folds)}")

@@ -94,15 +94,9 @@ def train(
     entrants = (entrant_of(method, config), *controls(healthy=healthy))
     cache = out / "cache"
     found = usable_cases(
-        rows,
-        target=target,
-        series=config.series,
-        entrants=entrants,
-        cache=cache,
-        need_mask=not healthy,
-        learning=not healthy,
-        tick=Counter("checking cases"),
-    )
+        rows, target=target, series=config.series, entrants=entrants, cache=cache, need_mask=not healthy,
+        learning=not healthy, tick=Counter("checking cases"),
+    )  # fmt: skip
     truth = read_truth(cohort, found.cases.rows, target)
     division = division_of(split, rows, found.cases, target) or holdout(found.cases.rows, target, seed=seed)
     write_split(out / "splits.json", division)

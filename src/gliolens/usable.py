@@ -97,17 +97,8 @@ def usable_cases(
     for row in chosen:
         if classes and row.targets[target] not in classes:
             left_out[row.case] = f"{target} {row.targets[target]}, which the run was not trained to tell"
-    cases, failures = Cases(tuple(r for r in chosen if r.case not in left_out), tuple(series), need_mask), {}
-    seen: dict[str, dict[str, str]] = {}
-    for i, row in enumerate(cases.rows):
-        try:
-            seen[row.case] = _read(cases.only([row.case]), entrants, cache)
-        except ExcludedError as error:
-            left_out[row.case] = f"excluded: not {error.expected}"
-        except CaseError as error:
-            failures[row.case] = str(error)
-        if tick:
-            tick(i + 1, len(cases))
+    cases = Cases(tuple(r for r in chosen if r.case not in left_out), tuple(series), need_mask)
+    seen, failures = _read_all(cases, entrants, cache, left_out, tick)
     cases = cases.only(seen)
     _say_left_out(left_out, failures)
     check_schemes(cases.rows, target)
@@ -172,6 +163,23 @@ def _others(
     if out:
         say(f"{len(out)} of the cases left out teach something else: an outline, or another target")
     return tuple(out)
+
+
+def _read_all(
+    cases: Cases, entrants: Sequence[Entrant], cache: Path, left_out: dict[str, str], tick: Tick | None
+) -> tuple[dict[str, dict[str, str]], dict[str, str]]:
+    """What `_read` makes of each case that can be read, and why others cannot; rules leave cases out."""
+    seen, failures = {}, {}
+    for i, row in enumerate(cases.rows):
+        try:
+            seen[row.case] = _read(cases.only([row.case]), entrants, cache)
+        except ExcludedError as error:
+            left_out[row.case] = f"excluded: not {error.expected}"
+        except CaseError as error:
+            failures[row.case] = str(error)
+        if tick:
+            tick(i + 1, len(cases))
+    return seen, failures
 
 
 def _read(case: Cases, entrants: Sequence[Entrant], cache: Path) -> dict[str, str]:

@@ -38,8 +38,8 @@ def test_the_whole_of_monais_network_loads_and_gives_the_same_features(prefix, t
     ordered = image[:, [SERIES.index(s) for s in BRATS]]
     with torch.no_grad():
         for a, b in zip(mine(image)[1], theirs.swinViT(ordered, True), strict=True):
-            torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-4)
-        torch.testing.assert_close(mine.net.encoder1(image), theirs.encoder1(ordered), atol=1e-4, rtol=1e-4)
+            torch.testing.assert_close(a, b, atol=1e-3, rtol=1e-4)
+        torch.testing.assert_close(mine.net.encoder1(image), theirs.encoder1(ordered), atol=1e-3, rtol=1e-4)
     assert taken.prefix == prefix
     assert taken.remapped == {s: s for s in SERIES}
     assert taken.file_series == BRATS

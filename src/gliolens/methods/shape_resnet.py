@@ -52,11 +52,9 @@ from gliolens.slices import PatientSlices, SliceDraw, as_seen, mean_over_slices
 from gliolens.stats.priors import with_prior
 from gliolens.stats.scaling import Scaling
 
-MEASURES_TUMOURS: Final = True
-"""It learns from masks: there is nothing it could learn from the healthy."""
+MEASURES_TUMOURS: Final = True  # it learns from masks, and nothing from the healthy
 VERSION = 2
 """Raised whenever the same weights would answer otherwise."""
-
 _SKEWED = tuple(i for i, f in enumerate(FEATURES) if f not in ("Sphericity", "Elongation", "Flatness"))
 IMAGE = "slices (ResNet)"  # what evidence calls the image's part
 OCCLUDED_MM, OCCLUDED = 20.0, 8
