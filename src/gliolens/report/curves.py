@@ -1,6 +1,8 @@
-"""ROC curves and calibration of every entrant, as pictures."""
+"""ROC curves of every entrant, calibration and decision curves of methods, as pictures."""
 
+import math
 from pathlib import Path
+from typing import Final
 
 import matplotlib as mpl
 import numpy as np
@@ -10,20 +12,30 @@ from sklearn.metrics import roc_auc_score, roc_curve
 
 from gliolens.cohorts.phantom.ceiling import CEILINGS
 from gliolens.io.store import whole_file
+from gliolens.stats.calibration import calibration_line, net_benefit
+from gliolens.stats.intervals import Interval
 
 CAPTIONS = {
     "roc.png": "ROC curves over the pooled answers of all folds; controls are dashed.",
-    "calibration.png": "Predicted probability against observed share, in bins of equal size.",
+    "calibration.png": "Predicted probability against observed share, in bins of equal size. Slope 1 and intercept 0 "
+    "are right; a slope below 1 means too sure. Wald's intervals.",
+    "decision.png": "Decision curve: what it is worth to act on who has the threshold's probability or more, where one "
+    "acted on wrongly costs threshold / (1 - threshold) of one rightly. A method helps where it lies above both grey "
+    "lines.",
 }
+THRESHOLDS: Final = np.linspace(0.05, 0.95, 91)
+"""Of the decision curve."""
 
 
 def write_curves(folder: Path, answers: pd.DataFrame) -> None:
-    """Draw `roc.png` and `calibration.png` of a two-class question; nothing where there are more classes."""
+    """Draw the pictures of `CAPTIONS` of a two-class question; nothing where there are more classes."""
     classes = [c.removeprefix("p_") for c in map(str, answers) if c.startswith("p_")]
     if len(classes) != 2:
         return
     _save(folder / "roc.png", _roc(answers, classes))
-    _save(folder / "calibration.png", _calibration(answers, classes[1]))
+    methods = answers[~answers["control"] & ~answers["method"].isin(CEILINGS)]
+    _save(folder / "calibration.png", _calibration(methods, classes[1]))
+    _save(folder / "decision.png", _decision(methods, classes[1]))
 
 
 def read_curves(folder: Path) -> list[tuple[str, bytes]]:
@@ -64,15 +76,40 @@ def _roc(answers: pd.DataFrame, classes: list[str]) -> Figure:
     return figure
 
 
-def _calibration(answers: pd.DataFrame, positive: str) -> Figure:
+def _calibration(methods: pd.DataFrame, positive: str) -> Figure:
     figure, axes = _figure(f"predicted probability of {positive}", f"observed share of {positive}")
-    methods = answers[~answers["control"] & ~answers["method"].isin(CEILINGS)]
     for name, mine in methods.groupby("method", sort=False):
         order = np.argsort(mine[f"p_{positive}"].to_numpy(), kind="stable")
         bins = np.array_split(order, min(5, len(order)))
         x = [mine[f"p_{positive}"].to_numpy()[b].mean() for b in bins]
         y = [(mine["truth"].to_numpy()[b] == positive).mean() for b in bins]
-        axes.plot(x, y, "o-", label=str(name))
+        line = calibration_line(mine["truth"] == positive, mine[f"p_{positive}"])
+        axes.plot(x, y, "o-", label=f"{name}\nslope {_said(line.slope)}\nintercept {_said(line.intercept)}")
+    if axes.get_legend_handles_labels()[1]:
+        axes.legend(frameon=False, fontsize=8)
+    return figure
+
+
+def _said(interval: Interval) -> str:
+    if math.isnan(interval.value):
+        return f"not known: {interval.reason}"
+    return f"{interval.value:.2f} ({interval.low:.2f} to {interval.high:.2f})"
+
+
+def _decision(methods: pd.DataFrame, positive: str) -> Figure:
+    figure = Figure(figsize=(6.2, 4.2), layout="constrained")
+    axes = figure.subplots()
+    highest = 0.0
+    for name, mine in methods.groupby("method", sort=False):
+        worth = net_benefit(mine["truth"] == positive, mine[f"p_{positive}"], THRESHOLDS)
+        if not axes.lines:
+            axes.plot(THRESHOLDS, worth["all"], color="0.6", lw=1, label="everybody")
+            axes.axhline(0, color="0.6", lw=1, ls="--", label="nobody")
+        axes.plot(THRESHOLDS, worth["model"], label=str(name))
+        highest = max(highest, float((mine["truth"] == positive).mean()))
+    axes.set(xlabel=f"threshold of the probability of {positive}", ylabel="net benefit", xlim=(0, 1))
+    axes.set_ylim(-0.25 * highest - 0.02, 1.1 * highest + 0.02)
+    axes.spines[["top", "right"]].set_visible(False)
     if axes.get_legend_handles_labels()[1]:
         axes.legend(frameon=False, fontsize=8)
     return figure

@@ -1,7 +1,6 @@
 """Whether a probability means what it says, and what acting on it is worth."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -139,9 +138,7 @@ def _newton(positive: np.ndarray, x: np.ndarray, offset: np.ndarray) -> Interval
     return Interval(value, value - error, value + error)
 
 
-def net_benefit(
-    truth: ArrayLike, probability: ArrayLike, thresholds: Sequence[float]
-) -> dict[str, np.ndarray]:
+def net_benefit(truth: ArrayLike, probability: ArrayLike, thresholds: ArrayLike) -> dict[str, np.ndarray]:
     """Decision curve (Vickers & Elkin 2006, doi 10.1177/0272989X06295361): what acting on a probability is worth.
 
         benefit(t) = TP / n - FP / n * t / (1 - t)

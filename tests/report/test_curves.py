@@ -1,0 +1,52 @@
+"""Pictures of answers: what they draw are the numbers, and of more than two classes there is none."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from gliolens.report.curves import CAPTIONS, THRESHOLDS, _calibration, _decision, read_curves, write_curves
+from gliolens.stats.calibration import net_benefit
+
+
+def answers(name, n=80, seed=0, control=False, sure=1.0):
+    random = np.random.default_rng(seed)
+    p = random.uniform(0.05, 0.95, n)
+    truth = np.where(random.random(n) < p, "b", "a")
+    p = p**sure / (p**sure + (1 - p) ** sure)
+    return pd.DataFrame(
+        {
+            "method": name,
+            "control": control,
+            "truth": truth,
+            "p_a": 1 - p,
+            "p_b": p,
+            "prior_a": 0.5,
+            "prior_b": 0.5,
+        }
+    )
+
+
+def test_two_classes_give_every_picture_and_three_give_none(tmp_path):
+    told = pd.concat([answers("m"), answers("site", control=True, seed=1)])
+    write_curves(tmp_path / "two", told)
+    pictures = dict(read_curves(tmp_path / "two"))
+    assert list(pictures) == list(CAPTIONS.values())
+    assert all(png.startswith(b"\x89PNG") for png in pictures.values())
+    write_curves(tmp_path / "three", told.assign(p_c=0.0))
+    assert read_curves(tmp_path / "three") == []
+
+
+def test_one_that_is_too_sure_has_a_slope_below_one():
+    figure = _calibration(pd.concat([answers("right", 4000), answers("sure", 4000, sure=3.0)]), "b")
+    words = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+    slopes = {w.split("\n")[0]: float(w.split("slope ")[1].split()[0]) for w in words}
+    assert slopes["right"] == pytest.approx(1, abs=0.1)
+    assert slopes["sure"] == pytest.approx(1 / 3, abs=0.05)
+
+
+def test_the_decision_curve_is_the_net_benefit():
+    mine = answers("m")
+    lines = {line.get_label(): line for line in _decision(mine, "b").axes[0].lines}
+    worth = net_benefit(mine["truth"] == "b", mine["p_b"], THRESHOLDS)
+    assert np.array_equal(lines["m"].get_ydata(), worth["model"])
+    assert np.array_equal(lines["everybody"].get_ydata(), worth["all"])
