@@ -59,7 +59,7 @@ def answer(net, volume):
 
 
 def learn(net, volume, config):
-    task = _Task(net.train(), np.ones(3), config)
+    task = _Task(net.train(), np.ones(3), config, steps=10)
     optimiser = task.configure_optimizers()
 
     def once():

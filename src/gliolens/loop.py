@@ -121,8 +121,18 @@ def one_cycle(groups: Sequence[tuple[Iterable[nn.Parameter], float]], steps: int
         decay: of weights.
     """
     optimiser = torch.optim.AdamW([{"params": list(p), "lr": rate} for p, rate in groups], weight_decay=decay)
+    return in_one_cycle(optimiser, [rate for _, rate in groups], steps)
+
+
+def in_one_cycle(optimiser: torch.optim.Optimizer, rates: list[float], steps: int) -> Any:
+    """An optimiser for Lightning whose rates rise for a tenth of the steps and then fall.
+
+    Args:
+        optimiser: any with momentum or betas.
+        rates: the highest of each of its groups.
+        steps: of the whole training.
+    """
     rising = max(0.1, min(2 / steps, 0.99))  # PyTorch divides by the steps of the rise less one
-    rates = [rate for _, rate in groups]
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rates, total_steps=steps, pct_start=rising)
     return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 

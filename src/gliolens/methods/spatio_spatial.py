@@ -36,7 +36,7 @@ from gliolens.explain import gradcam, share_of_most
 from gliolens.io.store import content_hash
 from gliolens.labels import SERIES
 from gliolens.loader import Arrays, Cases
-from gliolens.loop import forget, train
+from gliolens.loop import forget, in_one_cycle, train
 from gliolens.method import Run, changed
 from gliolens.nn.precision import has_bfloat16
 from gliolens.nn.video import LEAST, LEAST_EDGE, Kind, Norm, VideoNet, take_over
@@ -75,7 +75,8 @@ class Config:
         put_back: whether that is taken out of the answers again, and the class shares are in them.
         epochs: passes over the patients.
         batch: patients a step.
-        rate: learning rate of Adam.
+        rate: learning rate of Adam; the highest, where it goes in a cycle.
+        cycle: whether the rate rises for a tenth of the steps and then falls; else it stays.
         decay: weight decay.
     """
 
@@ -96,6 +97,7 @@ class Config:
     epochs: int = 30
     batch: int = 8
     rate: float = 1e-4
+    cycle: bool = True
     decay: float = 1e-3
 
     def __post_init__(self) -> None:
@@ -151,15 +153,22 @@ class Config:
             return cls()
         if name == "paper":
             return cls(
-                series=("t1ce",), norm="own", stem=False, put_back=False, batch=1, rate=1e-5, epochs=100,
+                series=("t1ce",), norm="own", stem=False, put_back=False, batch=1, rate=1e-5, cycle=False,
+                epochs=100,
             )  # fmt: skip
         raise ConfigError(f"no preset is called {name!r}; there are paper and sound")
 
     def scaled(self, scale: str) -> Self:
-        """`demo`: voxels of 5 mm, few epochs and, of few patients, steps of two at most: minutes on two cores."""
+        """`demo`: voxels of 5 mm, and ten passes of four patients a step at a higher rate: minutes on two cores.
+
+        Statistics of one patient become those of a batch: at this size a step of four costs what a step of one does,
+        and one a step learnt nothing in the same time (docs/log.md, 2026-11-22).
+        """
         if scale == "demo":
-            rate, batch = max(self.rate, 1e-4), min(self.batch, 2)
-            return replace(self, voxel_mm=5.0, voxels=(34, 40, 34), epochs=5, rate=rate, batch=batch)
+            return replace(
+                self, voxel_mm=5.0, voxels=(34, 40, 34), epochs=10, rate=5e-4, cycle=True, batch=4,
+                norm="batch" if self.norm == "own" else self.norm,
+            )  # fmt: skip
         return self
 
 
@@ -220,9 +229,9 @@ class Volumes(Dataset[tuple[Tensor, int]]):
 class _Task(LightningModule):
     """Weighted cross-entropy of volumes."""
 
-    def __init__(self, net: VideoNet, weights: np.ndarray, config: Config) -> None:
+    def __init__(self, net: VideoNet, weights: np.ndarray, config: Config, steps: int) -> None:
         super().__init__()
-        self.net = net.to(memory_format=torch.channels_last_3d)
+        self.net, self.steps = net.to(memory_format=torch.channels_last_3d), steps
         self.settings, self.weights = config, torch.tensor(weights, dtype=torch.float32)
 
     def training_step(self, batch: list[Tensor], _: int) -> Tensor:
@@ -232,10 +241,11 @@ class _Task(LightningModule):
         weights = self.weights.to(truth.device)
         return F.cross_entropy(logits, truth, weight=weights, reduction="sum") / len(truth)
 
-    def configure_optimizers(self) -> torch.optim.Optimizer:
+    def configure_optimizers(self) -> Any:
         # fused: with one patient a step, the plain one took a third of the time of 33 million parameters
-        decay = self.settings.decay
-        return torch.optim.Adam(self.parameters(), self.settings.rate, weight_decay=decay, fused=True)
+        rate, decay = self.settings.rate, self.settings.decay
+        adam = torch.optim.Adam(self.parameters(), rate, weight_decay=decay, fused=True)
+        return in_one_cycle(adam, [rate], self.steps) if self.settings.cycle else adam
 
 
 def class_weights(classes: np.ndarray, count: int) -> np.ndarray:
@@ -268,7 +278,7 @@ def fit(cases: Cases, config: Config, run: Run) -> "Model":
     batches = DataLoader(volumes, config.batch, sampler=Draw(len(volumes), run.seed), drop_last=last)
     label = f"{config.network} on {len(volumes)} patients, epochs"
     train(
-        _Task(net, weights, config),
+        _Task(net, weights, config, config.epochs * len(batches)),
         batches,
         epochs=config.epochs,
         folder=run.folder,
