@@ -1,8 +1,12 @@
-"""`gliolens bench`: methods over the folds of one split, in one table with every control."""
+"""`gliolens bench`: methods over the folds of one split, in one table with every control.
+
+Beside the scores stand differences to each control, parts of the patients and, where asked for, how sure the answers
+may be (`nested`) and what another cohort says (`external`).
+"""
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -12,14 +16,17 @@ import pandas as pd
 from gliolens.about import software
 from gliolens.case import CaseRow
 from gliolens.cohorts.phantom.ceiling import CEILINGS, ceiling_note, read_truth
-from gliolens.cohorts.splits import Split, kfold, write_split
+from gliolens.cohorts.splits import Split, kfold, leave_one_site_out, write_split
 from gliolens.errors import ConfigError
+from gliolens.evidence import write_evidence, write_rows
+from gliolens.external import answers_elsewhere, check_strangers, drop_rows
 from gliolens.fidelity import nearest, write_fidelity
 from gliolens.io.store import file_hash, write_json
 from gliolens.io.tables import read_cohort
 from gliolens.labels import TARGET_TITLES
 from gliolens.loader import Cases
 from gliolens.method import Run, changed, find_method
+from gliolens.nested import Calibration, inner_answers
 from gliolens.outline_scores import write_outlines
 from gliolens.progress import Counter, say
 from gliolens.protocol import (
@@ -33,70 +40,111 @@ from gliolens.protocol import (
 )
 from gliolens.report.curves import read_curves
 from gliolens.report.page import write_bench_report
+from gliolens.report.paper_page import Section, table_section
 from gliolens.stats.classification import SCORE_TITLES
 from gliolens.train import Outcome, division_of, write_results
 from gliolens.usable import Usable, common_series, some_without_tumour, usable_cases
 
 
 def bench(
-    cohort: Path,
-    out: Path,
-    *,
-    target: str,
-    methods: Sequence[str] = ("shape-resnet",),
-    series: Sequence[str] = (),
-    preset: str = "sound",
-    scale: str = "paper",
-    folds: int = 5,
-    split: Path | None = None,
-    seed: int = 0,
-    settings: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
-    healthy: bool = False,
-) -> Outcome:
+    cohort: Path, out: Path, *, target: str, methods: Sequence[str] = ("shape-resnet",), series: Sequence[str] = (),
+    preset: str = "sound", scale: str = "paper", folds: int = 5, split: Path | None = None, sites: bool = False,
+    seed: int = 0, settings: Mapping[str, Mapping[str, Any]] = MappingProxyType({}), healthy: bool = False,
+    calibrate: bool = False, external: Path | None = None, cache: Path | None = None,
+) -> Outcome:  # fmt: skip
     """Cross-validate methods and every control under one split, and score all answers together.
 
-    Each fold of each method is kept as it ends; a stopped bench goes on when called again with the same settings.
+    Each fold of each method is kept as it ends; a stopped bench goes on when called again, and one with other methods,
+    or other settings of some, makes those again that changed.
 
     Args:
         cohort: the cohort table.
-        out: `results.csv`, `metrics.json`, `predictions.csv`, `splits.json`, `bench.html`, `figures/`, and a folder a
-            method and fold.
+        out: `results.csv`, `metrics.json`, `predictions.csv`, `splits.json`, `bench.html`, `figures/`, the tables of
+            `evidence.write_evidence`, and a folder a method and fold.
         target: what to tell, from `labels.TARGETS`.
         methods: names from `registry.METHODS`; or NAME=METHOD, for one method with several settings.
         series: series that every case must have and that every method sees; those that all cases share where empty.
         preset: `sound` or `paper`.
         scale: `paper`, or `demo` for minutes on two cores.
-        folds, split: of a patient-grouped stratified split, or a stored split instead.
+        folds, split, sites: of a patient-grouped stratified split; or a stored split; or each site left out in turn.
         seed: of every random choice.
         settings: of methods by their name here, in place of those of the preset; `series` may be fewer.
         healthy: whether the healthy count too, and cases without a tumour mask: for methods that look at none.
+        calibrate: whether inner folds teach how sure answers may be; four times the trainings.
+        external: another cohort's table, whose cases are answered too, in `elsewhere/`.
+        cache: where what was decoded is kept; in `out` where not given.
 
     Raises:
         CohortError, ConfigError: too few usable cases, or the folder holds another bench; a setting is not one of the
             method's, or two methods have the same name.
+        LeakError: a patient is in both cohorts.
     """
     rows = read_cohort(cohort)
     healthy = healthy and some_without_tumour(rows, target)
     series = tuple(series) or common_series(rows, target, need_mask=not healthy)
     entrants = (*_entrants(methods, preset, scale, series, settings), *controls(healthy=healthy))
-    asked = {
-        "target": target, "series": series, "preset": preset, "scale": scale, "seed": seed, "cohort": file_hash(cohort),
-        "folds": folds if split is None else None, "split": None if split is None else file_hash(split),
-        "methods": {e.name: asdict(e.config) for e in entrants}, "healthy": healthy or None,
-    }  # fmt: skip
+    asked = _asked(
+        cohort, target=target, series=series, preset=preset, scale=scale, seed=seed, healthy=healthy or None,
+        folds=None if split or sites else folds, split=split and file_hash(split), sites=sites or None,
+    )  # fmt: skip
     check_settings(out / "bench.json", asked)
-    found = _usable(rows, target, series, entrants, out / "cache", healthy=healthy)
-    usable, truth = found.cases.rows, read_truth(cohort, found.cases.rows, target)
-    division = division_of(split, rows, found.cases, target) or kfold(usable, target, folds=folds, seed=seed)
+    asked["methods"] = {e.name: asdict(e.config) for e in entrants}
+    cache = cache or out / "cache"
+    found = usable_cases(
+        rows, target=target, series=series, entrants=entrants, cache=cache, need_mask=not healthy,
+        learning=not healthy, tick=Counter("checking cases"),
+    )  # fmt: skip
+    field = _Field(cohort, rows, entrants, found, Run(target, found.classes, out, cache, seed), healthy)
+    there = _elsewhere(external, field) if external else None
+    division = _division(field, split, folds=folds, sites=sites)
+    return _hold(field, division, asked, there, calibrate=calibrate)
+
+
+@dataclass(frozen=True)
+class _Field:
+    """Who competes on what: the cohort's table and rows, the entrants, the usable cases, and the run."""
+
+    cohort: Path
+    rows: Sequence[CaseRow]
+    entrants: Sequence[Entrant]
+    found: Usable
+    run: Run
+    healthy: bool
+
+
+def _division(field: _Field, split: Path | None, *, folds: int, sites: bool) -> Split:
+    target, usable = field.run.target, field.found.cases
+    if stored := division_of(split, field.rows, usable, target):
+        return stored
+    if sites:
+        return leave_one_site_out(usable.rows, target)
+    return kfold(usable.rows, target, folds=folds, seed=field.run.seed)
+
+
+def _hold(
+    field: _Field, division: Split, asked: Mapping[str, Any], there: "_Elsewhere | None", *, calibrate: bool
+) -> Outcome:
+    """Let all compete over the folds, and write answers, scores, what stands beside them, and the page."""
+    found, run, out = field.found, field.run, field.run.folder
     write_split(out / "splits.json", division)
-    run = Run(target, found.classes, out, out / "cache", seed)
-    answers = _compete_over_folds(entrants, found, division, run, rows)
-    answers, table = score_beside_ceilings(answers, truth, target, found.classes, seed=seed, healthy=healthy)
+    answers, sure = _compete_over_folds(field, division, calibrate=calibrate)
+    truth = read_truth(field.cohort, found.cases.rows, run.target)
+    answers, table = score_beside_ceilings(
+        answers, truth, run.target, run.classes, seed=run.seed, healthy=field.healthy
+    )
     write_results(out, answers, table, found.failures)
-    _write_settings(out, entrants, asked, found.left_out)
-    _write_page(out, entrants, table, asked, found.left_out, found.cases.only(set(answers["case"])))
-    drawn = write_outlines(out, _drawn(out, entrants, division), usable, seed=seed)
+    sections = write_evidence(out, answers, sure, table, field.rows, run.target, run.classes, seed=run.seed)
+    if there:
+        sections += _answer_elsewhere(there, field, table)
+    _write_settings(out, field.entrants, asked, found.left_out)
+    _write_page(field, table, asked, found.cases.only(set(answers["case"])), sections)
+    drawn = write_outlines(out, _drawn(out, field.entrants, division), found.cases.rows, seed=run.seed)
     return Outcome(out, table, found.failures, drawn)
+
+
+def _asked(cohort: Path, **settings: Any) -> dict[str, Any]:
+    """What must be the same for a bench to go on in a folder."""
+    return {**settings, "cohort": file_hash(cohort)}
 
 
 def _entrants(
@@ -126,7 +174,7 @@ def _entrants(
 def _named(words: str) -> tuple[str, str]:
     """Name and method of `METHOD` or `NAME=METHOD`."""
     name, named, method = words.partition("=")
-    taken = {"cache", "figures", *CEILINGS, *(c.folder for c in controls())}
+    taken = {"cache", "figures", "elsewhere", *CEILINGS, *(c.folder for c in controls())}
     if not re.fullmatch(r"[A-Za-z0-9_-]+", name) or name in taken:
         raise ConfigError(
             f"{name!r} cannot name a row and its folder; expected letters, digits, - and _, and none of "
@@ -135,29 +183,64 @@ def _named(words: str) -> tuple[str, str]:
     return name, method if named else name
 
 
-def _usable(
-    rows: Sequence[CaseRow], target: str, series: Sequence[str], entrants: Sequence[Entrant], cache: Path, *,
-    healthy: bool,
-) -> Usable:  # fmt: skip
-    return usable_cases(
-        rows, target=target, series=series, entrants=entrants, cache=cache, need_mask=not healthy,
-        learning=not healthy, tick=Counter("checking cases"),
-    )  # fmt: skip
-
-
 def _compete_over_folds(
-    entrants: Sequence[Entrant], found: Usable, split: Split, run: Run, rows: Sequence[CaseRow]
-) -> pd.DataFrame:
-    cases, answers = found.cases, []
-    others = [found.others_beside(split, k, rows) for k in range(len(split.folds))]
-    for entrant in entrants:
+    field: _Field, split: Split, *, calibrate: bool
+) -> tuple[pd.DataFrame, pd.DataFrame | None]:
+    """Answers to the tested patients of every fold; and the same calibrated, where that is asked for."""
+    cases, run, answers, sure = field.found.cases, field.run, [], []
+    others = [field.found.others_beside(split, k, field.rows) for k in range(len(split.folds))]
+    for entrant in field.entrants:
         for k, fold in enumerate(split.folds):
             say(f"{entrant.name}: fold {k + 1} of {len(split.folds)}")
             folder = run.folder / entrant.folder / f"fold-{k + 1}"
             mine = replace(run, folder=folder, others=() if entrant.is_control else others[k])
-            answer = compete(entrant, cases.only(fold.train), cases.only(fold.test), mine)
-            answers.append(answer.assign(fold=k + 1))
-    return pd.concat(answers, ignore_index=True)
+            train = cases.only(fold.train)
+            answers.append(compete(entrant, train, cases.only(fold.test), mine).assign(fold=k + 1))
+            if calibrate:
+                learnt = Calibration.learn(inner_answers(entrant, train, mine), run.classes)
+                sure.append(learnt(answers[-1]))
+    return pd.concat(answers, ignore_index=True), pd.concat(sure, ignore_index=True) if sure else None
+
+
+@dataclass(frozen=True)
+class _Elsewhere:
+    """Another cohort: its table, and which of its cases can be asked about."""
+
+    cohort: Path
+    found: Usable
+
+
+def _elsewhere(cohort: Path, field: _Field) -> _Elsewhere:
+    """Read another cohort and check it, before anything is trained."""
+    rows, here = read_cohort(cohort), field.found
+    check_strangers(field.rows, rows)
+    found = usable_cases(
+        rows, target=field.run.target, series=here.cases.series, entrants=field.entrants, cache=field.run.cache,
+        classes=here.classes, need_mask=not field.healthy, learning=False,
+        tick=Counter("checking cases of the other cohort"),
+    )  # fmt: skip
+    return _Elsewhere(cohort, found)
+
+
+def _answer_elsewhere(there: _Elsewhere, field: _Field, inside: Sequence[Mapping[str, Any]]) -> list[Section]:
+    """Let every entrant, fitted to all usable cases, answer another cohort; write and show what that costs."""
+    here, run, cases = field.found, field.run, there.found.cases
+    answers = answers_elsewhere(field.entrants, here.cases, cases, replace(run, others=here.others))
+    truth = read_truth(there.cohort, cases.rows, run.target)
+    answers, table = score_beside_ceilings(
+        answers, truth, run.target, run.classes, seed=run.seed, healthy=field.healthy
+    )
+    write_results(run.folder / "elsewhere", answers, table, there.found.failures)
+    drop = drop_rows(inside, table, answers, run.classes)
+    write_rows(run.folder / "drop.csv", drop)
+    shown = [{k: v for k, v in row.items() if k != "control"} for row in drop]
+    counts = ", ".join(f"{cases.classes(run.target).count(c)} {c}" for c in run.classes)
+    notes = (
+        f"{len(cases)} cases of {there.cohort.name} ({counts}). Every entrant was fitted to all usable cases here.",
+        "Drop: AUC here less there. The patients are others: the interval is of independent differences "
+        "(Zou and Donner 2008).",
+    )
+    return [table_section("On another cohort", shown, *notes)]
 
 
 def _drawn(out: Path, entrants: Sequence[Entrant], division: Split) -> list[Path]:
@@ -184,13 +267,13 @@ def _told(entrant: Entrant) -> str:
 
 
 def _write_page(
-    out: Path,
-    entrants: Sequence[Entrant],
+    field: _Field,
     table: Sequence[Mapping[str, Any]],
     settings: Mapping[str, Any],
-    left_out: Mapping[str, str],
     cases: Cases,
+    sections: Sequence[Section],
 ) -> None:
+    out, left_out = field.run.folder, field.found.left_out
     shares = pd.Series(cases.classes(settings["target"])).value_counts()
     notes = [
         f"{len(cases)} cases: " + ", ".join(f"{n} {c}" for c, n in shares.items()),
@@ -200,14 +283,14 @@ def _write_page(
     ]
     if note := ceiling_note(table):
         notes.append(note)
-    notes += [_told(e) for e in entrants if e.name != e.method and not e.is_control]
+    notes += [_told(e) for e in field.entrants if e.name != e.method and not e.is_control]
     told = {
         **settings,
-        "folds": settings["folds"] or "those of the split",
+        "folds": settings["folds"] or ("a site each" if settings["sites"] else "those of the split"),
         "series": ", ".join(settings["series"]),
         "split": settings["split"] or "made here",
     }
-    provenance = {k: str(v) for k, v in {**told, **software()}.items() if k != "methods"}
+    provenance = {k: str(v) for k, v in {**told, **software()}.items() if k != "methods" and v is not None}
     write_bench_report(
         out / "bench.html",
         f"{TARGET_TITLES[settings['target']]}: methods beside controls",
@@ -215,6 +298,7 @@ def _write_page(
         read_curves(out / "figures"),
         provenance,
         notes,
+        sections,
     )
 
 

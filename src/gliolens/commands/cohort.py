@@ -181,6 +181,7 @@ def phantom(
     healthy: float = 0.0,
     sites: int = 3,
     site_confounding: float = 0.0,
+    prefix: str = "SIM",
 ) -> int:
     """Write simulated scans on the MNI152 anatomy, OUT/cohort.csv, and what is true of them.
 
@@ -195,6 +196,7 @@ def phantom(
         healthy: share of healthy cases.
         sites: how many sites.
         site_confounding: 0, site tells nothing of the grade; 1, it tells all.
+        prefix: before the number in a case's name; two cohorts that are used together need different ones.
     """
     from gliolens.cohorts.phantom.cohort import write_phantom
     from gliolens.cohorts.phantom.traits import PhantomConfig
@@ -203,7 +205,7 @@ def phantom(
 
     refuse_to_replace(out / "cohort.csv")
     config = PhantomConfig(
-        spacing_mm=spacing_mm, healthy=healthy, sites=sites, site_confounding=site_confounding
+        spacing_mm=spacing_mm, healthy=healthy, sites=sites, site_confounding=site_confounding, prefix=prefix
     )
     print(write_phantom(out, n, seed=seed, config=config, progress=Counter("simulating")))
     for target, expected in read_json(out / "truth.json")["expected_auc"].items():

@@ -2,7 +2,7 @@
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -115,7 +115,7 @@ def evaluate(
 def bench(
     cohort: Positional[Path],
     *,
-    target: Target,
+    target: tuple[Target, ...],
     out: Out = Path("bench"),
     methods: tuple[str, ...] = ("shape-resnet",),
     series: tuple[Series, ...] = (),
@@ -123,8 +123,11 @@ def bench(
     scale: Scale = "paper",
     folds: int = 5,
     split: Path | None = None,
-    seed: int = 0,
+    leave_site_out: bool = False,
+    seed: tuple[int, ...] = (0,),
     healthy: bool = False,
+    calibrate: bool = False,
+    external: Path | None = None,
     set: tuple[str, ...] = (),
     json: bool = False,
 ) -> int:
@@ -132,7 +135,7 @@ def bench(
 
     Args:
         cohort: the cohort table.
-        target: what to tell.
+        target: what to tell; of several, each has a folder, and one page shows all.
         out: where to write; a stopped bench goes on there.
         methods: which methods (gliolens train --help lists them), or NAME=METHOD to have one with several settings; the
             controls are always there.
@@ -141,19 +144,43 @@ def bench(
         scale: full size, or small enough for minutes on two cores.
         folds: how many.
         split: a stored split instead.
-        seed: of every random choice.
+        leave_site_out: test on each site in turn instead.
+        seed: of every random choice; of several, each is a bench of its own.
         healthy: healthy cases count too, and those without a tumour mask: for methods that look at none.
+        calibrate: learn from inner folds how sure answers may be, and when to abstain; four times the trainings.
+        external: the table of another cohort, which every method answers too.
         set: settings in place of the preset's, as METHOD.NAME=VALUE, e.g. volume-embedding.encoder=histogram; where a
             method was given a name, under that.
         json: print JSON.
     """
-    from gliolens.bench import bench
+    settings: dict[str, Any] = {
+        "methods": methods, "series": series, "preset": preset, "scale": scale, "folds": folds, "split": split,
+        "sites": leave_site_out, "settings": _settings(set), "healthy": healthy, "calibrate": calibrate,
+        "external": external,
+    }  # fmt: skip
+    if len(target) == len(seed) == 1:
+        from gliolens.bench import bench
 
-    done = bench(
-        cohort, out, target=target, methods=methods, series=series, preset=preset, scale=scale, folds=folds,
-        split=split, seed=seed, settings=_settings(set), healthy=healthy,
-    )  # fmt: skip
-    return _print_outcome(done, json)
+        return _print_outcome(bench(cohort, out, target=target[0], seed=seed[0], **settings), json)
+    from gliolens.rounds import bench_rounds
+
+    done = bench_rounds(cohort, out, targets=target, seeds=seed, **settings)
+    return _print_rounds(done, out, json)
+
+
+def _print_rounds(done: Mapping[tuple[str, int], Any], out: Path, json: bool) -> int:
+    if json:
+        told: dict[str, dict[str, Any]] = {}
+        for (target, seed), outcome in done.items():
+            told.setdefault(target, {})[f"seed {seed}"] = _as_told(outcome)
+        print(as_json({"folder": str(out), "targets": told}))
+        return SOME_FAILED if any(outcome.failures for outcome in done.values()) else 0
+    codes = []
+    for (target, seed), outcome in done.items():
+        print(f"\n{TARGET_TITLES[target]}, seed {seed}:")
+        codes.append(_print_outcome(outcome, json))
+    print(f"all together: {out / 'bench.html'}")
+    return max(codes)
 
 
 def _settings(given: Sequence[str]) -> dict[str, dict[str, Any]]:
@@ -165,24 +192,23 @@ def _settings(given: Sequence[str]) -> dict[str, dict[str, Any]]:
     return out
 
 
-def _print_outcome(done: Any, json: bool) -> int:
+def _as_told(done: Any) -> dict[str, Any]:
     from gliolens.outline_scores import plain_outlines
     from gliolens.protocol import metrics_of
+
+    told = {"folder": str(done.folder), **metrics_of(done.table), "failures": done.failures}
+    if done.outlines:
+        told["outlines"] = plain_outlines(done.outlines)
+    if done.further:
+        told["further"] = {t: metrics_of(table) for t, table in done.further.items()}
+    return told
+
+
+def _print_outcome(done: Any, json: bool) -> int:
     from gliolens.report.terminal import print_outlines, print_scores
 
     if json:
-        outlines = {"outlines": plain_outlines(done.outlines)} if done.outlines else {}
-        further = (
-            {"further": {t: metrics_of(table) for t, table in done.further.items()}} if done.further else {}
-        )
-        told = {
-            "folder": str(done.folder),
-            **metrics_of(done.table),
-            **outlines,
-            **further,
-            "failures": done.failures,
-        }
-        print(as_json(told))
+        print(as_json(_as_told(done)))
     else:
         print_scores(done.table)
         for target, table in done.further.items():

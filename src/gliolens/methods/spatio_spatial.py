@@ -166,7 +166,7 @@ class Config:
         """
         if scale == "demo":
             return replace(
-                self, voxel_mm=5.0, voxels=(34, 40, 34), epochs=10, rate=5e-4, cycle=True, batch=4,
+                self, voxel_mm=5.0, voxels=(34, 40, 34), epochs=10, rate=1e-3, cycle=True, batch=4,
                 norm="batch" if self.norm == "own" else self.norm,
             )  # fmt: skip
         return self

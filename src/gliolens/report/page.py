@@ -9,6 +9,7 @@ from typing import Any
 
 from gliolens.io.store import write_text
 from gliolens.report import pictures
+from gliolens.report.paper_page import Section, shown_sections
 from gliolens.report.words import cell, is_number, render
 
 
@@ -19,6 +20,7 @@ def write_bench_report(
     figures: Sequence[tuple[str, bytes]],
     provenance: Mapping[str, str],
     notes: Sequence[str] = (),
+    sections: Sequence[Section] = (),
 ) -> None:
     """Write a table with its figures as one page, whole or not at all.
 
@@ -30,6 +32,7 @@ def write_bench_report(
         figures: caption and PNG of each figure.
         provenance: versions, runs, hashes and dates by name.
         notes: sentences that stand above the table.
+        sections: further tables and figures, below the figures.
 
     Raises:
         ConfigError: a figure is no PNG.
@@ -50,5 +53,6 @@ def write_bench_report(
         pictures=[pictures.picture(png, caption) for caption, png in figures],
         provenance=provenance,
         notes=notes,
+        sections=shown_sections(sections),
     )
     write_text(path, page)

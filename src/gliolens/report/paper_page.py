@@ -64,14 +64,19 @@ def write_paper_report(
     path: Path, title: str, sections: Sequence[Section], provenance: Mapping[str, str]
 ) -> None:
     """Write the sections as one page, whole or not at all. Raises ConfigError where a figure is no PNG."""
-    shown = [
+    page = render("paper.html", title=title, sections=shown_sections(sections), provenance=provenance)
+    write_text(path, page)
+
+
+def shown_sections(sections: Sequence[Section]) -> list[dict[str, Any]]:
+    """Sections as `sections.html` shows them."""
+    return [
         {
             "title": s.title, "notes": s.notes, "columns": s.columns, "bold": set(s.bold),
             "rows": [[cell(value) for value in row] for row in s.rows], "pictures": _pictures(s),
         }
         for s in sections
     ]  # fmt: skip
-    write_text(path, render("paper.html", title=title, sections=shown, provenance=provenance))
 
 
 def _pictures(section: Section) -> list[Picture]:

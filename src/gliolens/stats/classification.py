@@ -145,6 +145,19 @@ def _scores(weights: np.ndarray, truth: np.ndarray, p: np.ndarray, decided: np.n
     }
 
 
+def weighted_auc(weights: np.ndarray, truth: np.ndarray, p: np.ndarray) -> np.ndarray:
+    """AUC (r,) of the second of two classes, or the mean over more, for each row of weights (r, n) of the cases.
+
+    Args:
+        weights: how often each case counts, 0 or more.
+        truth: class of each case, 0 to k - 1, shape (n,).
+        p: probabilities (n, k).
+    """
+    shown = [1] if p.shape[1] == 2 else range(p.shape[1])
+    ranked = [_ranked(weights, truth == c, p[:, c]) for c in shown]
+    return np.asarray(np.column_stack([_auc(up, down) for up, down in ranked]).mean(axis=1))
+
+
 def _ranked(weights: np.ndarray, positive: np.ndarray, score: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Weight of positives and of negatives at each value of the score (r, values), lowest first."""
     order = np.argsort(score)

@@ -5,6 +5,7 @@ A subtype (grade, IDH, 1p/19q) is drawn by its share; given it, the findings and
 to be confounded, through the site), so that what these tell of a label bounds what any method can (`ceiling`).
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Final
@@ -84,6 +85,7 @@ class PhantomConfig:
         sites: number of hospitals, 1 to 26; each has a scanner of its own.
         site_confounding: 0 where site and grade are independent, to 1 where the site tells the grade.
         unknown_labels: chance that IDH, and independently 1p/19q, is left out of a case's targets.
+        prefix: before the number in a case's name: cohorts that are used together need different ones.
     """
 
     spacing_mm: float = 2.0
@@ -91,6 +93,7 @@ class PhantomConfig:
     sites: int = 3
     site_confounding: float = 0.0
     unknown_labels: float = 0.0
+    prefix: str = "SIM"
 
     def __post_init__(self) -> None:
         shares = dict.fromkeys(("healthy", "site_confounding", "unknown_labels"), (0, 1))
@@ -98,6 +101,8 @@ class PhantomConfig:
         for name, (low, high) in {"spacing_mm": (1, 6), **shares, "sites": (fewest, 26)}.items():
             if not low <= getattr(self, name) <= high:
                 raise ConfigError(f"{name} is {getattr(self, name)}, expected {low} to {high}")
+        if not re.fullmatch(r"[A-Za-z][A-Za-z0-9]*", self.prefix):
+            raise ConfigError(f"prefix is {self.prefix!r}, expected a letter, then letters and digits")
 
     @property
     def grades(self) -> tuple[str, ...]:
@@ -144,7 +149,10 @@ def draw_cohort(n: int, seed: int, config: PhantomConfig) -> tuple[PhantomTraits
         raise ConfigError(f"n is {n} and seed is {seed}, expected n from 1 and seed from 0")
     lots = np.stack([np.random.default_rng([seed, i, TRAITS_STREAM]).random(len(_LOTS)) for i in range(n)])
     drawn = {name: column.tolist() for name, column in draw_columns(lots, config).items()}
-    return tuple(_patient(i, seed, {k: v[i] for k, v in drawn.items()}) for i in range(n))
+    return tuple(
+        _patient(f"{config.prefix}-{i + 1:04d}", (seed, i), {k: v[i] for k, v in drawn.items()})
+        for i in range(n)
+    )
 
 
 def random_lots(n: int, seed: int) -> np.ndarray:
@@ -208,12 +216,11 @@ def _survival(u: Mapping[str, np.ndarray], subtype: np.ndarray, age: np.ndarray)
     return {"os_days": np.maximum(np.ceil(np.minimum(death, follow_up)), 1.0), "os_event": death <= follow_up}
 
 
-def _patient(i: int, seed: int, drawn: Mapping[str, Any]) -> PhantomTraits:
-    case = f"SIM-{i + 1:04d}"
+def _patient(case: str, seed: tuple[int, int], drawn: Mapping[str, Any]) -> PhantomTraits:
     if drawn["subtype"] < 0:
-        return PhantomTraits(case, (seed, i), drawn["site"], drawn["age"], drawn["sex"], "healthy")
+        return PhantomTraits(case, seed, drawn["site"], drawn["age"], drawn["sex"], "healthy")
     unwritten = tuple(t for t, hide in (("idh", "no_idh"), ("codel_1p19q", "no_codel")) if drawn[hide])
     return PhantomTraits(
-        case, (seed, i), drawn["site"], drawn["age"], drawn["sex"], *SUBTYPES[drawn["subtype"]], drawn["os_days"],
+        case, seed, drawn["site"], drawn["age"], drawn["sex"], *SUBTYPES[drawn["subtype"]], drawn["os_days"],
         drawn["os_event"], unwritten, Findings(**{f.name: drawn[f.name] for f in fields(Findings) if f.name in drawn}),
     )  # fmt: skip

@@ -1,0 +1,105 @@
+"""Another cohort: methods fitted to all usable patients of one cohort answer those of the other."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+import pandas as pd
+
+from gliolens.case import CaseRow
+from gliolens.errors import LeakError
+from gliolens.io.content import address
+from gliolens.io.store import file_hash
+from gliolens.loader import Cases
+from gliolens.method import Run
+from gliolens.progress import say
+from gliolens.protocol import Entrant, compete
+from gliolens.stats.calibration import calibration_line
+from gliolens.stats.differences import independent_difference
+
+NAMED: Final = 5
+"""Cases that an error names."""
+
+
+def check_strangers(here: Sequence[CaseRow], there: Sequence[CaseRow]) -> None:
+    """Refuse a cohort of which a patient is in this one too: by a name or alias, or by a scan that is the same file.
+
+    Files are compared where their sizes are equal. What was stored anew is not found so:
+    `gliolens cohort check --deep --against` looks at the images.
+
+    Raises:
+        LeakError: names such cases.
+    """
+    names = {name for row in here for name in (row.case, row.patient, *row.aliases)}
+    known = [row.case for row in there if {row.case, row.patient, *row.aliases} & names]
+    sizes: dict[int, list[Path]] = {}
+    for row in here:
+        for file in _scans(row):
+            sizes.setdefault(file.stat().st_size, []).append(file)
+    for row in there:
+        alike = [(file, other) for file in _scans(row) for other in sizes.get(file.stat().st_size, [])]
+        if any(file_hash(file) == file_hash(other) for file, other in alike):
+            known.append(row.case)
+    if known := list(dict.fromkeys(known)):
+        raise LeakError(
+            f"{len(known)} cases of the other cohort are of patients of this one, by name or by their scans: "
+            f"{', '.join(known[:NAMED])}; take them out of one of the two tables"
+        )
+
+
+def _scans(row: CaseRow) -> list[Path]:
+    return [file for path in row.files.values() if (file := address(path)[0]).is_file()]
+
+
+def answers_elsewhere(entrants: Sequence[Entrant], here: Cases, there: Cases, run: Run) -> pd.DataFrame:
+    """What each entrant, fitted to every case here, answers of every case there; see `protocol.answer_rows`.
+
+    Args:
+        entrants: methods and controls.
+        here: all usable cases of the cohort that is learnt from.
+        there: those of the other.
+        run: its folder holds a folder for each entrant, and there `elsewhere`.
+    """
+    answers = []
+    for entrant in entrants:
+        say(f"{entrant.name}: on the other cohort")
+        others = () if entrant.is_control else run.others
+        mine = replace(run, folder=run.folder / entrant.folder / "elsewhere", others=others)
+        answers.append(compete(entrant, here, there, mine))
+    return pd.concat(answers, ignore_index=True)
+
+
+def drop_rows(
+    inside: Sequence[Mapping[str, Any]],
+    outside: Sequence[Mapping[str, Any]],
+    answers: pd.DataFrame,
+    classes: Sequence[str],
+) -> list[dict[str, Any]]:
+    """Scores of each entrant inside its cohort, and what is lost outside.
+
+    Args:
+        inside, outside: tables of `protocol.score`, by cross-validation here, and there.
+        answers: of the other cohort.
+        classes: of the target.
+
+    Returns:
+        A row an entrant: its AUC here and there, the `drop` with its interval, Brier score and ECE there and, of two
+        classes, slope and intercept of calibration there.
+    """
+    there = {row["method"]: row for row in outside}
+    rows = []
+    for row in inside:
+        if (other := there.get(row["method"])) is None:
+            continue
+        told: dict[str, Any] = {
+            "method": row["method"], "control": row["control"], "n here": row["n"], "n there": other["n"],
+            "AUC here": row["auc"], "AUC there": other["auc"], "drop": independent_difference(row["auc"], other["auc"]),
+            "Brier here": row["brier"], "Brier there": other["brier"], "ECE there": other["ece"],
+        }  # fmt: skip
+        if len(classes) == 2:
+            mine = answers[answers["method"] == row["method"]]
+            line = calibration_line(mine["truth"] == classes[1], mine[f"p_{classes[1]}"])
+            told |= {"slope there": line.slope, "intercept there": line.intercept}
+        rows.append(told)
+    return rows
