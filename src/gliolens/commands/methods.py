@@ -125,6 +125,7 @@ def bench(
     split: Path | None = None,
     seed: int = 0,
     healthy: bool = False,
+    shuffle_labels: bool = False,
     set: tuple[str, ...] = (),
     json: bool = False,
 ) -> int:
@@ -143,6 +144,8 @@ def bench(
         split: a stored split instead.
         seed: of every random choice.
         healthy: healthy cases count too, and those without a tumour mask: for methods that look at none.
+        shuffle_labels: deal the labels of the cohort out anew among its patients first, where every honest method has
+            an AUC of 0.5: one that has more sees test labels.
         set: settings in place of the preset's, as METHOD.NAME=VALUE, e.g. volume-embedding.encoder=histogram; where a
             method was given a name, under that.
         json: print JSON.
@@ -151,7 +154,7 @@ def bench(
 
     done = bench(
         cohort, out, target=target, methods=methods, series=series, preset=preset, scale=scale, folds=folds,
-        split=split, seed=seed, settings=_settings(set), healthy=healthy,
+        split=split, seed=seed, settings=_settings(set), healthy=healthy, shuffle_labels=shuffle_labels,
     )  # fmt: skip
     return _print_outcome(done, json)
 
