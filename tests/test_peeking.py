@@ -1,4 +1,4 @@
-"""A method that peeks at test labels: the protocol hands it none, and shuffled labels unmask what it finds elsewhere."""
+"""A method that peeks at test labels: the protocol hands it none; shuffled labels unmask what it finds elsewhere."""
 
 import sys
 from collections import Counter
@@ -11,16 +11,16 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from gliolens import method
 from gliolens.bench import bench
 from gliolens.case import CaseRow, Grid, Prediction, Volume
 from gliolens.cli import main
 from gliolens.cohorts.phantom.traits import PhantomConfig, draw_cohort
-from gliolens.cohorts.shuffle import shuffle_labels
+from gliolens.cohorts.shuffle import shuffle_labels, write_shuffled
 from gliolens.errors import ConfigError
 from gliolens.io.nifti import write_volume
 from gliolens.io.store import read_json
 from gliolens.io.tables import read_cohort, write_cohort
+from gliolens.registry import METHODS
 
 N = 60
 TRIES = 200
@@ -60,6 +60,12 @@ class Model:
         chances = dict(zip(self.classes, (1 - p, p), strict=True))
         return Prediction(row.case, "peek", {self.target: chances}, {self.target: self.classes[int(p > 0.5)]})
 
+    def predict(self, case):
+        raise NotImplementedError
+
+    def explain(self, case):
+        return {}
+
     def save(self, folder):
         folder.mkdir(parents=True)
 
@@ -95,7 +101,7 @@ def peeking(monkeypatch):
     module.Config, module.VERSION, module.ready, module.fit = Config, 1, ready, fit
     module.load = lambda folder: None
     monkeypatch.setitem(sys.modules, "gliolens_peek", module)
-    monkeypatch.setattr(method, "METHODS", {**method.METHODS, "peek": "gliolens_peek"})
+    monkeypatch.setitem(METHODS, "peek", "gliolens_peek")
     SEEN.clear()
     SEEN.update({"fit": [], "prepare": [], "answer": []})
 
@@ -157,11 +163,15 @@ def test_shuffled_labels_unmask_a_method_that_chooses_on_the_patients_it_is_scor
 
 
 def test_a_bench_goes_on_under_the_labels_it_began_with(cohort, tmp_path):
-    peek(cohort, tmp_path / "b", shuffle_labels=True)
-    with pytest.raises(ConfigError, match="shuffled"):
-        peek(cohort, tmp_path / "b")
+    def dealt(seed):
+        return write_shuffled(cohort, tmp_path / "b" / "shuffled", "idh", seed=seed, healthy=True)
+
+    peek(dealt(0), tmp_path / "b")
+    for other in (cohort, dealt(1)):
+        with pytest.raises(ConfigError, match="another cohort"):
+            peek(other, tmp_path / "b")
     SEEN["fit"].clear()
-    peek(cohort, tmp_path / "b", shuffle_labels=True)
+    peek(dealt(0), tmp_path / "b")
     assert SEEN["fit"] == []
 
 

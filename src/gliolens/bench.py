@@ -12,7 +12,7 @@ import pandas as pd
 from gliolens.about import software
 from gliolens.case import CaseRow
 from gliolens.cohorts.phantom.ceiling import CEILINGS, ceiling_note, read_truth
-from gliolens.cohorts.shuffle import shuffled_note, write_shuffled
+from gliolens.cohorts.shuffle import mark_shuffled, shuffled_note
 from gliolens.cohorts.splits import Split, kfold, write_split
 from gliolens.errors import ConfigError
 from gliolens.fidelity import nearest, write_fidelity
@@ -53,7 +53,6 @@ def bench(
     seed: int = 0,
     settings: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
     healthy: bool = False,
-    shuffle_labels: bool = False,
 ) -> Outcome:
     """Cross-validate methods and every control under one split, and score all answers together.
 
@@ -72,15 +71,11 @@ def bench(
         seed: of every random choice.
         settings: of methods by their name here, in place of those of the preset; `series` may be fewer.
         healthy: whether the healthy count too, and cases without a tumour mask: for methods that look at none.
-        shuffle_labels: deal the labels out anew first (`cohorts.shuffle`), into `shuffled/cohort.csv`: who then scores
-            above chance has looked at them.
 
     Raises:
         CohortError, ConfigError: too few usable cases, or the folder holds another bench; a setting is not one of the
             method's, or two methods have the same name.
     """
-    if shuffle_labels:
-        cohort = write_shuffled(cohort, out / "shuffled", target, seed=seed, healthy=healthy)
     rows = read_cohort(cohort)
     healthy = healthy and some_without_tumour(rows, target)
     series = tuple(series) or common_series(rows, target, need_mask=not healthy)
@@ -89,7 +84,6 @@ def bench(
         "target": target, "series": series, "preset": preset, "scale": scale, "seed": seed, "cohort": file_hash(cohort),
         "folds": folds if split is None else None, "split": None if split is None else file_hash(split),
         "methods": {e.name: asdict(e.config) for e in entrants}, "healthy": healthy or None,
-        "shuffled": shuffle_labels or None,
     }  # fmt: skip
     check_settings(out / "bench.json", asked)
     found = _usable(rows, target, series, entrants, out / "cache", healthy=healthy)
@@ -99,9 +93,7 @@ def bench(
     run = Run(target, found.classes, out, out / "cache", seed)
     answers = _compete_over_folds(entrants, found, division, run, rows)
     answers, table = score_beside_ceilings(answers, truth, target, found.classes, seed=seed, healthy=healthy)
-    if shuffle_labels:
-        table = [{**row, "labels": "shuffled"} for row in table]
-        say(shuffled_note(table))
+    table = mark_shuffled(table, cohort, target)
     write_results(out, answers, table, found.failures)
     _write_settings(out, entrants, asked, found.left_out)
     _write_page(out, entrants, table, asked, found.left_out, found.cases.only(set(answers["case"])))
@@ -209,8 +201,8 @@ def _write_page(
         "cases or there are more than two classes), 2,000 bootstrap draws of patients within each class for the rest; "
         "all widened, since models of two folds share patients (Nadeau and Bengio 2003).",
     ]
-    if settings["shuffled"]:
-        notes.insert(0, shuffled_note(table))
+    if shuffled := shuffled_note(table):
+        notes.insert(0, shuffled)
     if note := ceiling_note(table):
         notes.append(note)
     notes += [_told(e) for e in entrants if e.name != e.method and not e.is_control]
@@ -224,7 +216,7 @@ def _write_page(
     write_bench_report(
         out / "bench.html",
         f"{TARGET_TITLES[settings['target']]}: methods beside controls"
-        + ", LABELS SHUFFLED" * bool(settings["shuffled"]),
+        + ", LABELS SHUFFLED" * bool(shuffled),
         [_shown(row) for row in table],
         read_curves(out / "figures"),
         provenance,

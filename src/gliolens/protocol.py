@@ -231,12 +231,12 @@ def score(
             "ceiling": name in CEILINGS,
             "n": mine["case"].nunique(),
         }
-        out.append(row | _scores_of(mine, classes, seed, folds=1 if row["ceiling"] else _folds_in(mine)))
+        out.append(row | scores_of(mine, classes, seed, folds=1 if row["ceiling"] else _folds_in(mine)))
     return out
 
 
-def _scores_of(mine: pd.DataFrame, classes: Sequence[str], seed: int, *, folds: int) -> dict[str, Interval]:
-    """Every score of one entrant's answers."""
+def scores_of(mine: pd.DataFrame, classes: Sequence[str], seed: int, *, folds: int) -> dict[str, Interval]:
+    """Every score of one entrant's answers, as `score` has them, pooled from so many folds."""
     p = mine[[f"p_{c}" for c in classes]].to_numpy(dtype=float)
     q = p / mine[[f"prior_{c}" for c in classes]].to_numpy(dtype=float)
     truth = np.array([classes.index(c) for c in mine["truth"]])

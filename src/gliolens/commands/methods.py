@@ -151,10 +151,13 @@ def bench(
         json: print JSON.
     """
     from gliolens.bench import bench
+    from gliolens.cohorts.shuffle import write_shuffled
 
+    if shuffle_labels:
+        cohort = write_shuffled(cohort, out / "shuffled", target, seed=seed, healthy=healthy)
     done = bench(
         cohort, out, target=target, methods=methods, series=series, preset=preset, scale=scale, folds=folds,
-        split=split, seed=seed, settings=_settings(set), healthy=healthy, shuffle_labels=shuffle_labels,
+        split=split, seed=seed, settings=_settings(set), healthy=healthy,
     )  # fmt: skip
     return _print_outcome(done, json)
 

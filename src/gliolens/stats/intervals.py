@@ -78,8 +78,8 @@ def over_folds(found: Interval, folds: int, *, lowest: float = 0.0, highest: flo
     """Widen the interval of a score over answers pooled from folds: models of any two folds share most patients.
 
     Each patient tested in one fold was learnt from in all others, so errors of the folds go together, and the usual
-    interval, which takes the cases for independent, is too narrow: with five folds and no signal it holds the truth 81
-    to 89 times in 100 (`benchmarks/coverage.py`). The variance is multiplied by 1 + (k - 1) / k: two folds' scores are
+    interval, which takes the cases for independent, is too narrow: with five folds and no signal it holds the truth 78
+    to 87 times in 100 (`benchmarks/coverage.py`). The variance is multiplied by 1 + (k - 1) / k: two folds' scores are
     taken to be correlated by 1 / k, the share of patients that one tests (Nadeau & Bengio 2003,
     doi 10.1023/A:1024068626366, whose share this is). No estimate of the correlation from the folds alone is unbiased
     (Bengio & Grandvalet 2004, jmlr v5), hence a constant. The interval is stretched on the logit scale; a bound at an
