@@ -18,7 +18,7 @@ def row(folder, case, content, **more):
 def test_the_same_scan_under_another_name_is_found(tmp_path):
     here = [row(tmp_path, "a", b"scan of a"), row(tmp_path, "b", b"scan of b")]
     there = [row(tmp_path, "x", b"scan of x"), row(tmp_path, "y", b"scan of b")]
-    with pytest.raises(LeakError, match="1 cases .* y;"):
+    with pytest.raises(LeakError, match=r"1 cases .* y;"):
         check_strangers(here, there)
 
 
@@ -35,7 +35,13 @@ def test_strangers_pass_though_their_files_are_as_long(tmp_path):
 
 def test_the_drop_is_here_less_there():
     def table(auc):
-        same = {"method": "m", "control": False, "n": 6, "brier": Interval(0.2, 0.1, 0.3), "ece": Interval(0.1, 0, 0.2)}
+        same = {
+            "method": "m",
+            "control": False,
+            "n": 6,
+            "brier": Interval(0.2, 0.1, 0.3),
+            "ece": Interval(0.1, 0, 0.2),
+        }
         return [same | {"auc": Interval(auc, auc - 0.1, auc + 0.05)}]
 
     answers = pd.DataFrame({"method": "m", "truth": list("abbaba"), "p_b": [0.2, 0.9, 0.4, 0.5, 0.7, 0.3]})

@@ -40,6 +40,7 @@ def told(n, sharpness, seed=0):
         "method": "a", "control": False, "case": [f"c{i}" for i in range(n)], "patient": [f"p{i}" for i in range(n)],
         "site": np.where(np.arange(n) % 3 == 0, "A", "B"), "truth": truth,
         "decision": np.array(CLASSES)[q.argmax(axis=1)], "p_wildtype": q[:, 0], "p_mutant": q[:, 1],
+        "prior_wildtype": 0.5, "prior_mutant": 0.5,
     })  # fmt: skip
 
 
@@ -105,7 +106,10 @@ def test_coverage_counts_by_hand():
         truth=["wildtype", "mutant", "mutant", "wildtype"], site=["A", "A", "", "B"],
         set=["wildtype", "wildtype mutant", "", "mutant"],
     )  # fmt: skip
-    found = {row["of"]: (row["n"], row["coverage"].value, row["mean size of a set"]) for row in coverage_rows(after)}
+    found = {
+        row["of"]: (row["n"], row["coverage"].value, row["mean size of a set"])
+        for row in coverage_rows(after)
+    }
     assert found == {
         "all": (4, 0.5, 1.0), "class wildtype": (2, 0.5, 1.0), "class mutant": (2, 0.5, 1.0), "site A": (2, 1.0, 1.5),
         "site B": (1, 0.0, 1.0),

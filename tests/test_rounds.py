@@ -32,7 +32,9 @@ def asked(cohort, out, *words):
 def test_targets_and_seeds_stand_in_one_table_and_one_page(cohort, tmp_path, capsys):
     assert main(asked(cohort, tmp_path, "--target", "idh", "grade", "--seed", "0", "1", "--json")) == 0
     told = json.loads(capsys.readouterr().out)["targets"]
-    assert {t: list(seeds) for t, seeds in told.items()} == {t: ["seed 0", "seed 1"] for t in ("idh", "grade")}
+    assert {t: list(seeds) for t, seeds in told.items()} == {
+        t: ["seed 0", "seed 1"] for t in ("idh", "grade")
+    }
     results = pd.read_csv(tmp_path / "results.csv")
     rows = results[~results["ceiling"]].groupby(["target", "seed"])["method"].agg(set)
     assert len(rows) == 4

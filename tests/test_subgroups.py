@@ -18,8 +18,8 @@ def cohort():
     rng = np.random.default_rng(3)
     rows = [
         CaseRow(
-            f"c{i}", f"c{i}", age=None if i == 0 else float(rng.uniform(20, 80)), sex="MF"[i % 2], site="AB"[i % 3 == 0],
-            targets={"idh": CLASSES[int(rng.random() < 0.5)], "grade": ("LGG", "HGG")[int(rng.random() < 0.5)]},
+            f"c{i}", f"c{i}", age=None if i == 0 else float(rng.uniform(20, 80)), sex="MF"[i % 2],
+            site="AB"[i % 3 == 0], targets={"idh": CLASSES[int(rng.random() < 0.5)], "grade": ("LGG", "HGG")[int(rng.random() < 0.5)]},
         )
         for i in range(80)
     ]  # fmt: skip
@@ -48,7 +48,9 @@ def test_each_part_is_scored_as_scikit_learn_scores_it(cohort):
         row = found[place]
         assert row["n"] == len(inside)
         assert row["mutant"] == (inside["truth"] == "mutant").sum()
-        assert row["auc"].value == pytest.approx(roc_auc_score(inside["truth"] == "mutant", inside["p_mutant"]))
+        assert row["auc"].value == pytest.approx(
+            roc_auc_score(inside["truth"] == "mutant", inside["p_mutant"])
+        )
     assert found["age", "not known"]["n"] == 1
     assert math.isnan(found["age", "not known"]["auc"].value)
 

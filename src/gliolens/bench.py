@@ -16,6 +16,7 @@ import pandas as pd
 from gliolens.about import software
 from gliolens.case import CaseRow
 from gliolens.cohorts.phantom.ceiling import CEILINGS, ceiling_note, read_truth
+from gliolens.cohorts.shuffle import mark_shuffled, shuffled_note, write_shuffled
 from gliolens.cohorts.splits import Split, kfold, leave_one_site_out, write_split
 from gliolens.errors import ConfigError
 from gliolens.evidence import write_evidence, write_rows
@@ -50,7 +51,7 @@ def bench(
     cohort: Path, out: Path, *, target: str, methods: Sequence[str] = ("shape-resnet",), series: Sequence[str] = (),
     preset: str = "sound", scale: str = "paper", folds: int = 5, split: Path | None = None, sites: bool = False,
     seed: int = 0, settings: Mapping[str, Mapping[str, Any]] = MappingProxyType({}), healthy: bool = False,
-    calibrate: bool = False, external: Path | None = None, cache: Path | None = None,
+    calibrate: bool = False, external: Path | None = None, shuffle: bool = False, cache: Path | None = None,
 ) -> Outcome:  # fmt: skip
     """Cross-validate methods and every control under one split, and score all answers together.
 
@@ -72,6 +73,7 @@ def bench(
         healthy: whether the healthy count too, and cases without a tumour mask: for methods that look at none.
         calibrate: whether inner folds teach how sure answers may be; four times the trainings.
         external: another cohort's table, whose cases are answered too, in `elsewhere/`.
+        shuffle: whether the labels are dealt out anew first, among all patients: who still tells them has seen them.
         cache: where what was decoded is kept; in `out` where not given.
 
     Raises:
@@ -79,6 +81,8 @@ def bench(
             method's, or two methods have the same name.
         LeakError: a patient is in both cohorts.
     """
+    if shuffle:
+        cohort = write_shuffled(cohort, out / "shuffled", target, seed=seed, healthy=healthy)
     rows = read_cohort(cohort)
     healthy = healthy and some_without_tumour(rows, target)
     series = tuple(series) or common_series(rows, target, need_mask=not healthy)
@@ -132,6 +136,7 @@ def _hold(
     answers, table = score_beside_ceilings(
         answers, truth, run.target, run.classes, seed=run.seed, healthy=field.healthy
     )
+    table = mark_shuffled(table, field.cohort, run.target)
     write_results(out, answers, table, found.failures)
     sections = write_evidence(out, answers, sure, table, field.rows, run.target, run.classes, seed=run.seed)
     if there:
@@ -174,7 +179,7 @@ def _entrants(
 def _named(words: str) -> tuple[str, str]:
     """Name and method of `METHOD` or `NAME=METHOD`."""
     name, named, method = words.partition("=")
-    taken = {"cache", "figures", "elsewhere", *CEILINGS, *(c.folder for c in controls())}
+    taken = {"cache", "figures", "elsewhere", "shuffled", *CEILINGS, *(c.folder for c in controls())}
     if not re.fullmatch(r"[A-Za-z0-9_-]+", name) or name in taken:
         raise ConfigError(
             f"{name!r} cannot name a row and its folder; expected letters, digits, - and _, and none of "
@@ -279,8 +284,11 @@ def _write_page(
         f"{len(cases)} cases: " + ", ".join(f"{n} {c}" for c, n in shares.items()),
         f"{len(left_out)} cases left out (label, series or mask not there)",
         "Intervals: 95 % over answers pooled from all folds; DeLong for the AUC (bootstrap where a patient has several "
-        "cases or there are more than two classes), 2,000 bootstrap draws of patients within each class for the rest.",
+        "cases or there are more than two classes), 2,000 bootstrap draws of patients within each class for the rest; "
+        "all widened, since models of two folds share patients (Nadeau and Bengio 2003).",
     ]
+    if shuffled := shuffled_note(table):
+        notes.insert(0, shuffled)
     if note := ceiling_note(table):
         notes.append(note)
     notes += [_told(e) for e in field.entrants if e.name != e.method and not e.is_control]
@@ -293,7 +301,8 @@ def _write_page(
     provenance = {k: str(v) for k, v in {**told, **software()}.items() if k != "methods" and v is not None}
     write_bench_report(
         out / "bench.html",
-        f"{TARGET_TITLES[settings['target']]}: methods beside controls",
+        f"{TARGET_TITLES[settings['target']]}: methods beside controls"
+        + ", LABELS SHUFFLED" * bool(shuffled),
         [_shown(row) for row in table],
         read_curves(out / "figures"),
         provenance,

@@ -61,7 +61,7 @@ def evaluate(run: Path, cohort: Path, out: Path | None = None) -> Outcome:
                 entrant,
                 model,
                 found.cases,
-                method.ready(found.cases, entrant.config, cache),
+                method.ready(found.cases.unlabelled(), entrant.config, cache),
                 setting,
                 outlines,
             )

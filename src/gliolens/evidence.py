@@ -116,7 +116,9 @@ def _forest(apart: Sequence[Row]) -> list[Section]:
     if not apart:
         return []
     caption = "AUC of a method less that of a control, on the same patients: right of the line the method is better."
-    note = "Paired on the same cases; p-values of all rows are one family, corrected after Holm."
+    note = (
+        "Paired on the same cases, widened for what folds share; p-values of all rows are one family (Holm)."
+    )
     plain = table_section("Beside each control", apart, note)
     return [
         Section(

@@ -9,7 +9,7 @@ import pandas as pd
 from gliolens.case import CaseRow, Prediction
 from gliolens.cohorts.phantom.ceiling import Truth
 from gliolens.io.store import write_json, write_text
-from gliolens.loader import Arrays, Cases
+from gliolens.loader import Arrays, Cases, unlabelled
 from gliolens.method import Run
 from gliolens.progress import say
 from gliolens.protocol import Entrant, answer_row, compete, controls, metrics_of, score_beside_ceilings
@@ -37,7 +37,9 @@ def further_targets(model: Any) -> tuple[str, ...]:
 
 def predictions_of(model: Any, cases: Cases, made: Sequence[Arrays]) -> dict[str, Prediction]:
     """Answers to all targets at once, by case."""
-    return {row.case: model.answer(row, ready) for row, ready in zip(cases.rows, made, strict=True)}
+    return {
+        row.case: model.answer(unlabelled(row), ready) for row, ready in zip(cases.rows, made, strict=True)
+    }
 
 
 def score_further(

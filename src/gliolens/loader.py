@@ -72,6 +72,10 @@ class Cases:
         wanted = set(cases)
         return replace(self, rows=tuple(row for row in self.rows if row.case in wanted))
 
+    def unlabelled(self) -> "Cases":
+        """The same cases without a word of what is to be told of them: class, survival."""
+        return replace(self, rows=tuple(map(unlabelled, self.rows)))
+
     def classes(self, target: str) -> tuple[str, ...]:
         """Class of each case.
 
@@ -85,6 +89,8 @@ class Cases:
     ) -> list[Arrays]:
         """Decode each case once and keep what `prepare` makes of it.
 
+        What is kept serves every fold, so `prepare` sees no label.
+
         Args:
             prepare: from a case to named arrays.
             recipe: names `prepare` and all its settings; another recipe is another entry.
@@ -95,14 +101,19 @@ class Cases:
             Arrays of each case, in order.
         """
         folders = [cache / content_hash([recipe, self.series, fingerprint(row)])[:24] for row in self.rows]
-        new = [i for i, folder in enumerate(folders) if not folder.is_dir()]
+        new, blind = [i for i, folder in enumerate(folders) if not folder.is_dir()], self.unlabelled()
         for done, i in enumerate(new, 1):
             with whole_folder(folders[i], keep=True) as unfinished:
-                for name, array in prepare(self[i]).items():
+                for name, array in prepare(blind[i]).items():
                     np.save(unfinished / f"{name}.npy", array)
             if tick:
                 tick(done, len(new))
         return [Kept(folder) for folder in folders]
+
+
+def unlabelled(row: CaseRow) -> CaseRow:
+    """A row without a word of what is to be told of the case: class, survival."""
+    return replace(row, targets={}, os_days=None, os_event=None)
 
 
 def select(

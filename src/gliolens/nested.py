@@ -18,8 +18,7 @@ from gliolens.errors import CohortError
 from gliolens.loader import Cases
 from gliolens.method import Run
 from gliolens.progress import say
-from gliolens.protocol import Entrant, compete
-from gliolens.stats.classification import class_scores
+from gliolens.protocol import Entrant, compete, scores_of
 from gliolens.stats.conformal import ConformalSets
 from gliolens.stats.intervals import Interval, unknown
 from gliolens.stats.temperature import Temperature
@@ -150,6 +149,4 @@ def share(part: int, whole: int) -> Interval:
 
 
 def _scores(answers: pd.DataFrame, classes: Sequence[str], seed: int) -> Mapping[str, Interval]:
-    truth, p = _numbers(answers, classes)
-    decided = np.array([classes.index(c) for c in answers["decision"]])
-    return class_scores(truth, p, decided, list(answers["patient"]), seed=seed)
+    return scores_of(answers, classes, seed, folds=answers["fold"].nunique() if "fold" in answers else 1)

@@ -17,14 +17,14 @@ from gliolens.case import CaseRow, Prediction
 from gliolens.cohorts.phantom.ceiling import CEILINGS, Truth, ceiling_note, ceiling_rows
 from gliolens.errors import CohortError, ConfigError
 from gliolens.io.store import content_hash, read_json, write_json, write_text
-from gliolens.loader import Arrays, Cases, fingerprint
+from gliolens.loader import Arrays, Cases, fingerprint, unlabelled
 from gliolens.method import Model, Run, find_method, identity_of
 from gliolens.methods.controls import KINDS, needs_mask, titled
 from gliolens.methods.controls import Config as Control
 from gliolens.outline_scores import outline_rows
 from gliolens.progress import say
-from gliolens.stats.classification import SCORE_TITLES, class_scores
-from gliolens.stats.intervals import Interval, delong
+from gliolens.stats.classification import SCORE_TITLES, class_scores, score_range
+from gliolens.stats.intervals import Interval, delong, over_folds
 
 OUTLINES: Final = "outlines.csv"
 """Beside the answers of an entrant that draws outlines: how well they match the masks."""
@@ -74,7 +74,7 @@ def controls(*, healthy: bool = False) -> tuple[Entrant, ...]:
 def compete(
     entrant: Entrant, train: Cases, test: Cases, run: Run, *, keep_model: Path | None = None
 ) -> pd.DataFrame:
-    """Fit an entrant on one side of a split and let it answer the other.
+    """Fit an entrant on one side of a split and let it answer the other, of which it is shown no label.
 
     What was answered before is read back, so that a stopped bench goes on, but only where settings, cases and files
     are still the same; else it is thrown away and done again.
@@ -98,7 +98,7 @@ def compete(
     model = method.fit(train, entrant.config, run)
     if keep_model:
         model.save(keep_model)
-    made = method.ready(test, entrant.config, run.cache)
+    made = method.ready(test.unlabelled(), entrant.config, run.cache)
     table = answer_rows(entrant, model, test, made, run, outlines=run.folder / OUTLINES)
     write_text(answered, table.to_csv(index=False))
     return table
@@ -157,7 +157,7 @@ def answer_rows(
     """
     out, drawn = [], []
     for row, ready in zip(cases.rows, made, strict=True):
-        answer = model.answer(row, ready)
+        answer = model.answer(unlabelled(row), ready)
         if answer.labels is not None and outlines is not None and row.mask is not None:
             drawn += outline_rows(entrant.name, row, answer.labels, drawn_scheme=answer.labels_scheme)
         out.append(answer_row(entrant, row, answer, run.target, run.classes, model.prior))
@@ -204,6 +204,8 @@ def score(
     Probabilities enter the Brier score as they are; the AUC ranks by `p / prior`, so that folds whose training
     shares differ can be pooled: otherwise a method that knows nothing but the training share scores below chance.
     `prior` is what the model itself put in: dividing by shares that are not in `p` would let a split be guessed.
+    Where a column `fold` tells several apart, intervals are widened for what folds share
+    (`stats.intervals.over_folds`); not those of ceilings, which learn nothing.
 
     Args:
         answers: of every entrant.
@@ -223,21 +225,30 @@ def score(
         raise CohortError(f"a table of scores needs every control; missing: {', '.join(sorted(missing))}")
     out = []
     for name, mine in answers.groupby("method", sort=False):
-        p = mine[[f"p_{c}" for c in classes]].to_numpy(dtype=float)
-        q = p / mine[[f"prior_{c}" for c in classes]].to_numpy(dtype=float)
-        truth = np.array([classes.index(c) for c in mine["truth"]])
-        decided = np.array([classes.index(c) for c in mine["decision"]])
-        patients = list(mine["patient"])
-        scores = class_scores(truth, p, decided, patients, seed=seed)
         row: dict[str, Any] = {
             "method": name,
             "control": bool(mine["control"].iloc[0]),
             "ceiling": name in CEILINGS,
             "n": mine["case"].nunique(),
         }
-        auc = auc_of(truth, q / q.sum(axis=1, keepdims=True), decided, patients, seed)
-        out.append(row | scores | {"auc": auc})
+        out.append(row | scores_of(mine, classes, seed, folds=1 if row["ceiling"] else _folds_in(mine)))
     return out
+
+
+def scores_of(mine: pd.DataFrame, classes: Sequence[str], seed: int, *, folds: int) -> dict[str, Interval]:
+    """Every score of one entrant's answers, as `score` has them, pooled from so many folds."""
+    p = mine[[f"p_{c}" for c in classes]].to_numpy(dtype=float)
+    q = p / mine[[f"prior_{c}" for c in classes]].to_numpy(dtype=float)
+    truth = np.array([classes.index(c) for c in mine["truth"]])
+    decided = np.array([classes.index(c) for c in mine["decision"]])
+    patients = list(mine["patient"])
+    found = class_scores(truth, p, decided, patients, seed=seed)
+    found["auc"] = auc_of(truth, q / q.sum(axis=1, keepdims=True), decided, patients, seed)
+    return {name: over_folds(i, folds, **score_range(name, len(classes))) for name, i in found.items()}
+
+
+def _folds_in(answers: pd.DataFrame) -> int:
+    return answers["fold"].nunique() if "fold" in answers else 1
 
 
 def score_beside_ceilings(

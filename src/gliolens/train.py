@@ -120,7 +120,7 @@ def _further(entrant: Entrant, sides: tuple[Cases, Cases], run: Run, cohort: Pat
     model = method.load(model_folder(run.folder, entrant))
     if not further_targets(model):
         return {}
-    told = predictions_of(model, sides[1], method.ready(sides[1], entrant.config, run.cache))
+    told = predictions_of(model, sides[1], method.ready(sides[1].unlabelled(), entrant.config, run.cache))
     truths = {t: read_truth(cohort, sides[1].rows, t) for t in further_targets(model)}
     found = score_further(entrant, model, told, *sides, run, truths)
     write_further(run, found)

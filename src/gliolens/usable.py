@@ -186,7 +186,7 @@ def _read(case: Cases, entrants: Sequence[Entrant], cache: Path) -> dict[str, st
     """Let every entrant make of a case what it needs: for each a text that is the same for the same scans."""
     seen = {}
     for entrant in {e.method if e.is_control else e.name: e for e in entrants}.values():
-        (made,) = find_method(entrant.method).ready(case, entrant.config, cache)
+        (made,) = find_method(entrant.method).ready(case.unlabelled(), entrant.config, cache)
         if not entrant.is_control:
             largest = max(made.values(), key=lambda array: array.size)
             if largest.size >= MANY:

@@ -19,7 +19,7 @@ from gliolens.papers.chatterjee2022 import reproduction
 from gliolens.papers.chatterjee2022.free import told_by_brightness, verdict
 from gliolens.papers.chatterjee2022.literature import LITERATURE, literature_table
 from gliolens.papers.chatterjee2022.networks import CLASSES, NAMES, RETOLD, SOUND, contradictions
-from gliolens.papers.chatterjee2022.reproduction import MASK, as_published, reproduce
+from gliolens.papers.chatterjee2022.reproduction import MASK, as_published, headlines, reproduce
 from gliolens.papers.chatterjee2022.tables import by_class, confusion, overall, spread
 
 QUICK = {"epochs": 1, "voxel_mm": 5.0, "voxels": (34, 40, 34)}
@@ -189,3 +189,16 @@ def test_without_healthy_cases_two_classes_are_told_and_nothing_is_said_of_a_thi
 
 def replace_network(base):
     return reproduction.Network("MC3", replace(base, network="mc3"))
+
+
+def test_the_headlines_are_accuracy_and_auc_of_the_pretrained_network(done):
+    accuracy, auc = headlines(done.folder)
+    assert accuracy.published == 0.9698
+    told = {row[""]: row["accuracy"] for row in done.results["literature"]}
+    assert accuracy.here == told["here: pretrained MC3"]
+    assert accuracy.soundly == told[f"here: pretrained {SOUND}"]
+    rows = {row[""]: row["AUC"] for row in done.results["controls"]}
+    names = ("pretrained MC3", f"pretrained {SOUND}", "age and sex")
+    assert (auc.here, auc.soundly, auc.age) == tuple(rows[name] for name in names)
+    free = json.loads((done.folder / "results.json").read_text())["verdict"]
+    assert accuracy.verdict.endswith(free)

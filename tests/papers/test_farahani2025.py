@@ -18,7 +18,7 @@ from gliolens.methods.controls import BASELINES, KINDS
 from gliolens.methods.mts_unet import Config
 from gliolens.papers.farahani2025 import reproduction
 from gliolens.papers.farahani2025.networks import FULL, OUTLINE, SCRATCH, SOUND, networks
-from gliolens.papers.farahani2025.reproduction import RESNET, reproduce
+from gliolens.papers.farahani2025.reproduction import RESNET, headlines, reproduce
 from gliolens.papers.farahani2025.trials import Trial, joined
 from gliolens.stats.intervals import Interval
 
@@ -179,3 +179,18 @@ def test_a_second_run_trains_nothing_and_another_seed_is_refused(done, cohort, m
 def test_settings_that_are_varied_here_are_refused(cohort, tmp_path):
     with pytest.raises(ConfigError, match="focus"):
         reproduce(cohort, tmp_path, scale="demo", settings={"focus": "none"})
+
+
+def test_the_headlines_are_dice_and_each_target(done):
+    dice, *targets = headlines(done.folder)
+    assert (dice.published, dice.chance) == (0.84, None)
+    rows = {row[""]: row for row in done.results["headline"]}
+    ages = next(row for row in done.results["baselines"] if row[""] == "age alone")
+    assert [line.published for line in targets] == [
+        float(rows[line.what]["published"]) if rows[line.what]["published"] else None for line in targets
+    ]
+    for line in (dice, *targets):
+        assert (line.here, line.soundly) == (rows[line.what][FULL], rows[line.what][SOUND])
+    for line in targets:
+        assert line.age == ages[line.what]
+        assert "age alone" in line.verdict

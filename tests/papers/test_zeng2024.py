@@ -21,8 +21,8 @@ from gliolens.methods import shape_resnet
 from gliolens.methods.shape_resnet import Config
 from gliolens.papers.zeng2024.cost import step_mb
 from gliolens.papers.zeng2024.figures import _band
-from gliolens.papers.zeng2024.networks import ALL, MAIN, TABLES, networks, rows_of
-from gliolens.papers.zeng2024.reproduction import reproduce
+from gliolens.papers.zeng2024.networks import ALL, FAIR, MAIN, TABLES, networks, rows_of
+from gliolens.papers.zeng2024.reproduction import headlines, reproduce
 from gliolens.papers.zeng2024.trials import Trial
 
 QUICK = {"epochs": 1, "slices": 2, "pixels": 36, "pixel_mm": 5.5, "planes": 33}
@@ -220,3 +220,13 @@ def test_settings_that_are_varied_and_three_classes_are_refused(cohort, tmp_path
 def test_an_unknown_paper_names_those_there_are(cohort, tmp_path, capsys):
     assert main(["reproduce", "zeng2023", str(cohort), "-o", str(tmp_path)]) == 2
     assert "zeng2024" in capsys.readouterr().err
+
+
+def test_the_headline_is_the_papers_network_as_published_and_soundly(done):
+    """As published: the best epoch on the patients tested; soundly: the last, and no class told by its size."""
+    (line,) = headlines(done.folder)
+    rows = {row["network"]: row for table in ("1B", "ours") for row in done.results[table]}
+    assert line.here == rows[MAIN]["AUC, best epoch"]
+    assert line.soundly == rows[FAIR]["AUC"]
+    assert line.age == next(row["AUC"] for row in done.results["controls"] if row[""] == "age and sex")
+    assert line.published is None  # of two series; the paper has four

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
 from gliolens.errors import ConfigError
-from gliolens.stats.differences import auc_difference, independent_difference
-from gliolens.stats.intervals import Interval, delong_difference, unknown
+from gliolens.stats.differences import auc_difference, independent_difference, over_folds
+from gliolens.stats.intervals import Difference, Interval, delong_difference, unknown
 
 
 def answers(seed, n=60, classes=2):
@@ -22,7 +22,9 @@ def answers(seed, n=60, classes=2):
 
 def test_of_two_classes_and_one_case_a_patient_it_is_delongs():
     truth, p, other = answers(0)
-    assert auc_difference(truth, p, other, list(map(str, range(60)))) == delong_difference(truth, p[:, 1], other[:, 1])
+    assert auc_difference(truth, p, other, list(map(str, range(60)))) == delong_difference(
+        truth, p[:, 1], other[:, 1]
+    )
 
 
 @pytest.mark.parametrize(("classes", "patients"), [(2, 30), (3, 60)])
@@ -89,3 +91,11 @@ def test_what_has_no_bounds_gives_none():
     assert found.value == pytest.approx(0.2)
     assert math.isnan(found.low)
     assert found.reason == "one patient"
+
+
+def test_over_folds_a_normal_p_value_is_that_of_the_larger_error():
+    """z = 2 of one error becomes 2 / sqrt(1.8) over five folds; p from tables of the normal distribution."""
+    found = over_folds(Difference(Interval(0.1, 0.0, 0.2), 0.0455003), 5)
+    assert found.p_value == pytest.approx(0.13603, abs=1e-5)
+    assert found.interval.low < 0.0 < 0.2 < found.interval.high
+    assert over_folds(found, 1) == found

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import beta, mannwhitneyu
+from scipy.stats import beta, binomtest, mannwhitneyu
 from sklearn.metrics import roc_auc_score
 
 from gliolens.errors import ConfigError
@@ -18,8 +18,10 @@ from gliolens.stats.intervals import (
     delong,
     delong_difference,
     holm,
+    over_folds,
     patient_weights,
     percentile_interval,
+    unknown,
     unvaried,
 )
 
@@ -242,6 +244,61 @@ def test_equally_good_scores_are_told_apart_by_chance_only():
         a, b = (shared + random.normal(size=truth.size) for _ in range(2))
         p.append(delong_difference(truth, a, b).p_value)
     assert 0.03 <= np.mean(np.array(p) < 0.05) <= 0.07
+
+
+# --- folds --------------------------------------------------------------------------------------------------
+
+
+@given(scored(), st.integers(2, 20))
+def test_over_folds_the_variance_is_that_of_folds_correlated_by_one_in_k(data, folds):
+    """On the logit scale, where the interval is symmetric: k scores of variance v, each pair correlated by 1 / k."""
+    found = delong(*data[:2])
+    wide = over_folds(found, folds)
+    assert (wide.value, wide.reason) == (found.value, found.reason)
+    if found.low > 0 and found.high < 1 and found.low < found.value:
+        reach, wider = (_logit(i.high) - _logit(i.value) for i in (found, wide))
+        correlated = np.full((folds, folds), 1 / folds) + np.eye(folds) * (1 - 1 / folds)
+        assert (wider / reach) ** 2 == pytest.approx(correlated.sum() / folds, rel=1e-6)
+        assert _logit(wide.value) - _logit(wide.low) == pytest.approx(wider, rel=1e-6)
+
+
+def _logit(share):
+    return math.log(share / (1 - share))
+
+
+def test_over_folds_ends_of_the_scale_and_unknown_bounds_stay():
+    for found in (
+        Interval(1.0, 0.7, 1.0),
+        Interval(0.6, 0.0, 0.9),
+        unknown("few", 0.5),
+        Interval(0.5, 0.2, 0.8),
+    ):
+        assert over_folds(found, 1) == found
+    assert over_folds(Interval(1.0, 0.7, 1.0), 5) == Interval(1.0, 0.7, 1.0)
+    assert over_folds(Interval(0.6, 0.0, 0.9), 5).low == 0
+    assert over_folds(Interval(0.6, 0.0, 0.9), 5).high > 0.9
+    assert math.isnan(over_folds(unknown("few", 0.5), 5).low)
+    mcc = over_folds(Interval(0.0, -0.5, 0.5), 5, lowest=-1.0)
+    assert -1 < mcc.low < -0.5
+    assert mcc.high == pytest.approx(-mcc.low)
+
+
+def test_answers_pooled_from_folds_are_covered_only_when_widened():
+    """A rule that learns from four folds that nothing is to be found, and points somewhere all the same."""
+    random, found = np.random.default_rng(9), []
+    for _ in range(400):
+        truth, x, score = np.repeat([0, 1], 50), random.normal(size=(100, 5)), np.empty(100)
+        fold = np.tile(np.arange(5), 20)
+        for k in range(5):
+            learnt = fold != k
+            towards = x[learnt & (truth == 1)].mean(axis=0) - x[learnt & (truth == 0)].mean(axis=0)
+            score[~learnt] = x[~learnt] @ towards
+        found.append(delong(truth, score))
+    plain = np.mean([i.low <= 0.5 <= i.high for i in found])
+    wide = np.mean([i.low <= 0.5 <= i.high for i in (over_folds(i, 5) for i in found)])
+    assert plain < 0.9
+    assert binomtest(round(400 * wide), 400).proportion_ci(0.99).high >= 0.95
+    assert 0.92 <= wide <= 0.985
 
 
 # --- bootstrap ----------------------------------------------------------------------------------------------

@@ -128,6 +128,7 @@ def bench(
     healthy: bool = False,
     calibrate: bool = False,
     external: Path | None = None,
+    shuffle_labels: bool = False,
     set: tuple[str, ...] = (),
     json: bool = False,
 ) -> int:
@@ -149,6 +150,8 @@ def bench(
         healthy: healthy cases count too, and those without a tumour mask: for methods that look at none.
         calibrate: learn from inner folds how sure answers may be, and when to abstain; four times the trainings.
         external: the table of another cohort, which every method answers too.
+        shuffle_labels: deal the labels of the cohort out anew among its patients first, where every honest method has
+            an AUC of 0.5: one that has more sees test labels.
         set: settings in place of the preset's, as METHOD.NAME=VALUE, e.g. volume-embedding.encoder=histogram; where a
             method was given a name, under that.
         json: print JSON.
@@ -156,7 +159,7 @@ def bench(
     settings: dict[str, Any] = {
         "methods": methods, "series": series, "preset": preset, "scale": scale, "folds": folds, "split": split,
         "sites": leave_site_out, "settings": _settings(set), "healthy": healthy, "calibrate": calibrate,
-        "external": external,
+        "external": external, "shuffle": shuffle_labels,
     }  # fmt: skip
     if len(target) == len(seed) == 1:
         from gliolens.bench import bench

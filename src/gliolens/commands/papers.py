@@ -39,7 +39,8 @@ def reproduce(
     """Repeat a paper's tables and figures on a cohort, beside the published numbers.
 
     Args:
-        paper: which one: chatterjee2022, farahani2025, janardhan2025, li2025 or zeng2024.
+        paper: which one: chatterjee2022, farahani2025, janardhan2025, li2025 or zeng2024; or all of them, with what
+            each is known for on one page.
         cohort: the cohort table.
         out: where to write.
         target: what to tell.
@@ -48,20 +49,23 @@ def reproduce(
         encoder: another encoder than the paper's.
         weights: file or folder of the weights to start from, where the paper's network has some.
         offline: never open a connection.
-        set: settings of the paper's method in place of those it states, as NAME=VALUE, e.g. epochs=4.
+        set: settings of the paper's method in place of those it states, as NAME=VALUE, e.g. epochs=4; of all papers as
+            PAPER.NAME=VALUE.
         json: print JSON.
     """
-    if paper not in PAPERS:
-        raise ConfigError(f"no paper is called {paper!r}; there are {', '.join(PAPERS)}")
+    modules = {**PAPERS, "all": "gliolens.papers.summary"}
+    if paper not in modules:
+        raise ConfigError(f"no paper is called {paper!r}; there are {', '.join(modules)}")
     given = {"encoder": encoder, "weights": weights, "offline": offline or None}
-    module: Any = import_module(PAPERS[paper])
+    pattern = "PAPER.NAME" if paper == "all" else "NAME"
+    module: Any = import_module(modules[paper])
     done = module.reproduce(
         cohort,
         out,
         target=target,
         scale=scale,
         seed=seed,
-        settings={k: v for k, v in given.items() if v is not None} | dict(settings_of(set, "NAME")),
+        settings={k: v for k, v in given.items() if v is not None} | dict(settings_of(set, pattern)),
     )
     if json:
         print(as_json({"folder": done.folder, "failures": done.failures}))

@@ -100,8 +100,15 @@ def _interval(
         if behind[name] == 1:
             return unknown("one patient in the smallest class: the interval cannot be estimated", value)
         return percentile_interval(value, samples)
-    highest = 2.0 if name == "brier" and classes > 2 else 1.0
-    return unvaried(value, behind[name], lowest=-1.0 if name == "mcc" else 0.0, highest=highest)
+    return unvaried(value, behind[name], **score_range(name, classes))
+
+
+def score_range(name: str, classes: int) -> dict[str, float]:
+    """`lowest` and `highest` that a score of so many classes can be."""
+    return {
+        "lowest": -1.0 if name == "mcc" else 0.0,
+        "highest": 2.0 if name == "brier" and classes > 2 else 1.0,
+    }
 
 
 def _independent_patients(truth: np.ndarray, classes: int, patients: Sequence[str]) -> dict[str, int]:

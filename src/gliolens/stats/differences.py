@@ -5,8 +5,10 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.special import erfc, erfcinv
 
 from gliolens.errors import ConfigError
+from gliolens.stats import intervals
 from gliolens.stats.classification import weighted_auc
 from gliolens.stats.intervals import (
     Difference,
@@ -58,6 +60,14 @@ def auc_difference(
     drawn = np.concatenate([weighted_auc(w, given, p) - weighted_auc(w, given, other) for w in blocks])
     beyond = min((drawn <= 0).sum(), (drawn >= 0).sum())
     return Difference(percentile_interval(value, drawn), min(1.0, 2 * (beyond + 1) / (len(drawn) + 1)))
+
+
+def over_folds(found: Difference, folds: int) -> Difference:
+    """A difference of answers pooled from so many folds: wider, and less sure, as `intervals.over_folds` says why."""
+    if folds < 2 or math.isnan(found.p_value):
+        return found
+    interval = intervals.over_folds(found.interval, folds, lowest=-1.0)
+    return Difference(interval, float(erfc(erfcinv(found.p_value) / intervals.stretch_of(folds))))
 
 
 def independent_difference(first: Interval, second: Interval) -> Interval:

@@ -74,6 +74,42 @@ def unvaried(
     return Interval(value, min(low, value), max(high, value), reason)
 
 
+def over_folds(found: Interval, folds: int, *, lowest: float = 0.0, highest: float = 1.0) -> Interval:
+    """Widen the interval of a score over answers pooled from folds: models of any two folds share most patients.
+
+    Each patient tested in one fold was learnt from in all others, so errors of the folds go together, and the usual
+    interval, which takes the cases for independent, is too narrow: with five folds and no signal it holds the truth 78
+    to 87 times in 100 (`benchmarks/coverage.py`). The variance is multiplied by 1 + (k - 1) / k: two folds' scores are
+    taken to be correlated by 1 / k, the share of patients that one tests (Nadeau & Bengio 2003,
+    doi 10.1023/A:1024068626366, whose share this is). No estimate of the correlation from the folds alone is unbiased
+    (Bengio & Grandvalet 2004, jmlr v5), hence a constant. The interval is stretched on the logit scale; a bound at an
+    end of the scale, and an interval whose value is there, stays.
+
+    Args:
+        found: of answers pooled from all folds, each patient tested once.
+        folds: how many; with one, nothing is pooled and nothing changes.
+        lowest, highest: ends of the score's scale.
+    """
+    if folds < 2 or not lowest < found.value < highest or math.isnan(found.low):
+        return found
+    stretch = stretch_of(folds)
+    middle = _logit((found.value - lowest) / (highest - lowest))
+
+    def stretched(bound: float) -> float:
+        share = (bound - lowest) / (highest - lowest)
+        if not 0 < share < 1:
+            return bound
+        return lowest + (highest - lowest) * _expit(middle + stretch * (_logit(share) - middle))
+
+    low, high = stretched(found.low), stretched(found.high)
+    return Interval(found.value, min(low, found.value), max(high, found.value), found.reason)
+
+
+def stretch_of(folds: int) -> float:
+    """How many times as wide, on the logit scale, an interval over pooled folds is; see `over_folds`."""
+    return math.sqrt(1 + (folds - 1) / folds)
+
+
 # --- DeLong -------------------------------------------------------------------------------------------------
 
 
@@ -103,7 +139,7 @@ def delong(truth: ArrayLike, score: ArrayLike, *, level: float = 0.95) -> Interv
         return unvaried(auc, min(map(len, wins)), level=level)
     if reason := _too_few(wins):
         return unknown(reason, auc)
-    logit, reach = math.log(auc / (1 - auc)), z * _standard_error(wins) / (auc * (1 - auc))
+    logit, reach = _logit(auc), z * _standard_error(wins) / (auc * (1 - auc))
     return Interval(auc, _expit(logit - reach), _expit(logit + reach))
 
 
@@ -206,6 +242,10 @@ def _quantile(level: float) -> float:
     if not 0 < level < 1:
         raise ConfigError(f"level is {level}; expected a share between 0 and 1, such as 0.95")
     return NormalDist().inv_cdf((1 + level) / 2)
+
+
+def _logit(share: float) -> float:
+    return math.log(share / (1 - share))
 
 
 def _expit(logit: float) -> float:

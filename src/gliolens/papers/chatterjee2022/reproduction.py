@@ -19,7 +19,7 @@ from gliolens.cohorts.phantom.ceiling import CEILINGS, ceiling_rows, read_truth
 from gliolens.cohorts.splits import holdout, write_split
 from gliolens.encoders.kinetics import TORCHVISION, kinetics_network
 from gliolens.errors import ConfigError
-from gliolens.io.store import file_hash, write_json
+from gliolens.io.store import file_hash, read_json, write_json
 from gliolens.io.tables import read_cohort
 from gliolens.labels import HEALTHY
 from gliolens.loader import Cases, fingerprint
@@ -27,10 +27,11 @@ from gliolens.method import Run, changed
 from gliolens.methods.spatio_spatial import Config, identity, ready
 from gliolens.nn.video import Kind
 from gliolens.papers.chatterjee2022.free import BRIGHT, free_table, told_by_brightness, verdict
-from gliolens.papers.chatterjee2022.literature import literature_table
-from gliolens.papers.chatterjee2022.networks import NAMES, Network, networks
+from gliolens.papers.chatterjee2022.literature import LITERATURE, literature_table
+from gliolens.papers.chatterjee2022.networks import NAMES, PRETRAINED, SOUND, Network, networks
 from gliolens.papers.chatterjee2022.page import parameters, write_page
 from gliolens.papers.chatterjee2022.tables import Row, f1_table, heat_table
+from gliolens.papers.headline import Headline, interval_of, row_of
 from gliolens.papers.kept import Reproduced, check_folder, plain
 from gliolens.pretraining import SHOWN, pretrain, simulated, tissues_in
 from gliolens.progress import Counter, say
@@ -108,6 +109,43 @@ def reproduce(
     }
     write_page(out, results, answers, found.classes, about, said)
     return Reproduced(out, results, found.failures)
+
+
+def headlines(folder: Path) -> list[Headline]:
+    """Accuracy and AUC of the pretrained MC3, from a finished folder."""
+    told = read_json(folder / "results.json")
+    classes = [name for name in told["patients"][0] if name not in ("fold", "")]
+    names = (f"{PRETRAINED}MC3", f"{PRETRAINED}{SOUND}")
+    published = next(float(p.accuracy) for p in LITERATURE if p.with_healthy)
+    how = (
+        "MC3 from pretrained weights; soundly, with the sound preset's scaling, rate and augmentation. "
+        "Every case shows the same series either way, unless settings say otherwise."
+    )
+    plain, soundly = [
+        interval_of(row_of(told["literature"], "", f"here: {n}").get("accuracy")) for n in names
+    ]
+    auc, auc_soundly, age = (
+        interval_of(row_of(told["controls"], "", name).get("AUC")) for name in (*names, "age and sex")
+    )
+    lines = [
+        Headline(
+            f"AUC, {' and '.join(classes)}, first fold",
+            None,
+            auc,
+            auc_soundly,
+            age,
+            f"{how} Age alone: with sex.",
+            0.5,
+        )
+    ]
+    if told["literature"]:
+        free = told["verdict"] if HEALTHY in classes else ""
+        of_age = "\N{EM DASH}, of age the AUC is known, next line"
+        value = published if HEALTHY in classes else None
+        lines.insert(
+            0, Headline(f"accuracy, {' and '.join(classes)}", value, plain, soundly, of_age, how, more=free)
+        )
+    return lines
 
 
 def _series(rows: Sequence[CaseRow], target: str) -> tuple[str, ...]:

@@ -18,7 +18,7 @@ from gliolens.case import CaseRow
 from gliolens.cohorts.phantom.ceiling import CEILINGS, read_truth
 from gliolens.cohorts.splits import Split, holdout, leave_one_site_out, write_split
 from gliolens.errors import CohortError, ConfigError
-from gliolens.io.store import file_hash, write_json
+from gliolens.io.store import file_hash, read_json, write_json
 from gliolens.io.tables import read_cohort
 from gliolens.loader import Cases, fingerprint
 from gliolens.method import Run, changed
@@ -30,6 +30,7 @@ from gliolens.papers.farahani2025.networks import FULL, SOUND, Network, networks
 from gliolens.papers.farahani2025.page import write_page
 from gliolens.papers.farahani2025.tables import ablation, baselines, compared, headline, sites
 from gliolens.papers.farahani2025.trials import METHOD, Trial, try_network
+from gliolens.papers.headline import Headline, interval_of, row_of
 from gliolens.papers.kept import Reproduced, check_folder, plain
 from gliolens.progress import Counter, say
 from gliolens.protocol import Entrant, compete, controls, score_beside_ceilings
@@ -107,6 +108,26 @@ def reproduce(
     write_page(run, results, sides[1], config, len(mine.others))
     say(f"{len(sides[0])} cases to learn from, {len(sides[1])} to test")
     return Reproduced(out, results, found.failures)
+
+
+def headlines(folder: Path) -> list[Headline]:
+    """Dice of the whole tumour and the AUC of each target, from a finished folder."""
+    told = read_json(folder / "results.json")
+    age = row_of(told["baselines"], "", simple.BASELINES["age"])
+    lines = []
+    for row in told["headline"]:
+        what, is_dice = row[""], row[""].startswith("Dice")
+        if is_dice and not row["published"]:
+            continue
+        lines.append(Headline(
+            what, float(row["published"].split()[0]) if row["published"] else None,
+            interval_of(row[FULL]), interval_of(row[SOUND]),
+            "\N{EM DASH}, age outlines nothing" if is_dice else interval_of(age.get(what)),
+            "as published, the network as the paper has it; soundly, features averaged inside the tumour found, heads "
+            "told its composition, classes weighted, answers that can be true together. The same patients.",
+            chance=None if is_dice else 0.5,
+        ))  # fmt: skip
+    return lines
 
 
 def _results(

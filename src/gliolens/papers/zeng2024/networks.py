@@ -35,7 +35,7 @@ MAIN: Final = f"2-D + shape, {ALL}"
 GATED: Final = "2-D + shape, learned share"
 BRAIN: Final = "2-D + shape, whole brain"
 VOLUME: Final = f"3-D, {ALL}"
-_FAIR: Final = "2-D + shape, no class magnified"
+FAIR: Final = "2-D + shape, no class magnified"
 _WITHOUT: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType({
     "no augmentation": {"flip": 0.0, "shift": 0, "rotate": 0.0, "noise": 0.0},
     "no cyclic shift": {"shift": 0},
@@ -44,7 +44,7 @@ _WITHOUT: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType({
     "no duplication": {"balance": "none"},
 })  # fmt: skip
 _OURS: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
-    {GATED: {"join": "gated"}, BRAIN: {"sees": "brain"}, _FAIR: {"magnify_rare": False, "zoom": 0.2}}
+    {GATED: {"join": "gated"}, BRAIN: {"sees": "brain"}, FAIR: {"magnify_rare": False, "zoom": 0.2}}
 )
 
 
