@@ -9,9 +9,10 @@ from gliolens.bench import bench
 from gliolens.cli import main
 from gliolens.cohorts.phantom.cohort import write_phantom
 from gliolens.cohorts.phantom.traits import PhantomConfig
+from gliolens.methods.controls import KINDS
 from gliolens.rounds import over_seeds
 
-CONTROLS = {"age and sex", "site", "tumour volume", "14 shape features", "permuted labels"}
+CONTROLS = set(KINDS.values())
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,8 @@ def cohort():
     rows = [
         CaseRow(
             f"c{i}", f"c{i}", age=None if i == 0 else float(rng.uniform(20, 80)), sex="MF"[i % 2],
-            site="AB"[i % 3 == 0], targets={"idh": CLASSES[int(rng.random() < 0.5)], "grade": ("LGG", "HGG")[int(rng.random() < 0.5)]},
+            site="AB"[i % 3 == 0],
+            targets={"idh": CLASSES[int(rng.random() < 0.5)], "grade": ("LGG", "HGG")[int(rng.random() < 0.5)]},
         )
         for i in range(80)
     ]  # fmt: skip

@@ -15,7 +15,7 @@ import pandas as pd
 
 from gliolens.about import software
 from gliolens.case import CaseRow
-from gliolens.cohorts.phantom.ceiling import CEILINGS, ceiling_note, read_truth
+from gliolens.cohorts.phantom.ceiling import CEILINGS, Truth, ceiling_note, read_truth
 from gliolens.cohorts.shuffle import mark_shuffled, shuffled_note, write_shuffled
 from gliolens.cohorts.splits import Split, kfold, leave_one_site_out, write_split
 from gliolens.errors import ConfigError
@@ -98,7 +98,10 @@ def bench(
         rows, target=target, series=series, entrants=entrants, cache=cache, need_mask=not healthy,
         learning=not healthy, tick=Counter("checking cases"),
     )  # fmt: skip
-    field = _Field(cohort, rows, entrants, found, Run(target, found.classes, out, cache, seed), healthy)
+    truth = read_truth(cohort, found.cases.rows, target)
+    field = _Field(
+        cohort, rows, entrants, found, Run(target, found.classes, out, cache, seed), truth, healthy
+    )
     there = _elsewhere(external, field) if external else None
     division = _division(field, split, folds=folds, sites=sites)
     return _hold(field, division, asked, there, calibrate=calibrate)
@@ -106,13 +109,14 @@ def bench(
 
 @dataclass(frozen=True)
 class _Field:
-    """Who competes on what: the cohort's table and rows, the entrants, the usable cases, and the run."""
+    """Who competes on what: the cohort's table and rows, entrants, usable cases, the run, and a simulated truth."""
 
     cohort: Path
     rows: Sequence[CaseRow]
     entrants: Sequence[Entrant]
     found: Usable
     run: Run
+    truth: Truth | None
     healthy: bool
 
 
@@ -132,9 +136,8 @@ def _hold(
     found, run, out = field.found, field.run, field.run.folder
     write_split(out / "splits.json", division)
     answers, sure = _compete_over_folds(field, division, calibrate=calibrate)
-    truth = read_truth(field.cohort, found.cases.rows, run.target)
     answers, table = score_beside_ceilings(
-        answers, truth, run.target, run.classes, seed=run.seed, healthy=field.healthy
+        answers, field.truth, run.target, run.classes, seed=run.seed, healthy=field.healthy
     )
     table = mark_shuffled(table, field.cohort, run.target)
     write_results(out, answers, table, found.failures)

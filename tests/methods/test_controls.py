@@ -4,6 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 
 from gliolens.case import Case, CaseRow, Grid
@@ -11,8 +13,7 @@ from gliolens.errors import CaseError, ModelError
 from gliolens.loader import Cases
 from gliolens.method import Run
 from gliolens.methods import controls
-from gliolens.methods.controls import KINDS, Config, fit, load, measure
-from gliolens.radiomics.shape import FEATURES
+from gliolens.methods.controls import KINDS, MEASURES, PLACE, Config, fit, load, measure, place_of
 
 CLASSES = ("wildtype", "mutant")
 
@@ -40,7 +41,7 @@ def run(tmp_path, seed=0):
 @pytest.fixture(autouse=True)
 def no_scans(monkeypatch):
     """Controls of age and site read no scan: whatever is measured here is unknown."""
-    nothing = {"tumour": np.full(15, np.nan)}
+    nothing = {"tumour": np.full(len(MEASURES), np.nan)}
     monkeypatch.setattr(controls, "ready", lambda cases, config, cache, tick=None: [nothing] * len(cases))
 
 
@@ -127,11 +128,34 @@ def test_volume_is_in_millilitres():
     tumour = np.zeros((10, 10, 10), np.uint8)
     tumour[2:7, 2:7, 2:7] = 3
     grid = Grid((10, 10, 10), np.diag([2.0, 2.0, 2.0, 1.0]))
-    measured = measure(Case("a", grid, {}, grid, tumour=tumour))["tumour"]
+    brain = np.ones((10, 10, 10), bool)
+    measured = measure(Case("a", grid, {}, grid, tumour=tumour, brain=brain))["tumour"]
     assert np.exp(measured[0]) == pytest.approx(1.0)  # 125 voxels of 8 cubic millimetres
-    assert len(measured) == 1 + len(FEATURES)
+    assert len(measured) == len(MEASURES)
+
+
+def test_the_place_is_where_it_lies_in_the_brain():
+    brain, tumour = np.zeros((20, 20, 20), bool), np.zeros((20, 20, 20), bool)
+    brain[5:15, 0:20, 10:14] = True
+    tumour[5:7, 9:11, 10:14] = True
+    found = dict(zip(PLACE, place_of(tumour, brain), strict=True))
+    expected = {"right": 0.1, "front": 0.5, "up": 0.5, "width": 0.2, "depth": 0.1, "height": 1.0}
+    assert found == pytest.approx(expected)
+
+
+@given(st.integers(0, 5), st.integers(0, 5), st.integers(1, 3))
+def test_the_place_does_not_depend_on_the_frame_or_the_voxel(shift, room, times):
+    rng = np.random.default_rng(0)
+    brain = np.pad(np.ones((6, 7, 5), bool), 1)
+    tumour = np.pad(rng.random((6, 7, 5)) < 0.2, 1)
+
+    def moved(mask):
+        padded = np.pad(mask, (shift, room))
+        return padded.repeat(times, 0).repeat(times, 1).repeat(times, 2)
+
+    assert place_of(moved(tumour), moved(brain)) == pytest.approx(place_of(tumour, brain))
 
 
 def test_every_kind_has_a_title():
-    assert set(KINDS) == {"age-sex", "site", "volume", "shape", "permuted"}
-    assert len(set(KINDS.values())) == 5
+    assert set(KINDS) == {"age-sex", "site", "volume", "shape", "mask", "permuted"}
+    assert len(set(KINDS.values())) == 6

@@ -6,6 +6,7 @@ A method that does not beat these has not read the scan:
     site       the hospital alone
     volume     the logarithm of the tumour's volume
     shape      the 14 shape features of the tumour
+    mask       all that a binarised mask tells: volume, shape, and where in the brain the tumour lies
     permuted   all of the above, fitted to shuffled labels: what chance looks like under this very protocol
     age, shape-age   as papers compare with: age alone; the 14 shape features and age
 
@@ -34,25 +35,31 @@ from gliolens.errors import ModelError
 from gliolens.io.store import read_json, write_json
 from gliolens.loader import Arrays, Cases
 from gliolens.method import Run
-from gliolens.preprocess import tumour_of
+from gliolens.preprocess import brain_of, tumour_of
 from gliolens.progress import Tick
 from gliolens.radiomics.shape import FEATURES, shape_features
 from gliolens.stats.priors import with_prior
 from gliolens.stats.scaling import Scaling
 
-Kind = Literal["age-sex", "site", "volume", "shape", "permuted", "age", "shape-age"]
+Kind = Literal["age-sex", "site", "volume", "shape", "mask", "permuted", "age", "shape-age"]
 KINDS: Final[Mapping[Kind, str]] = {
     "age-sex": "age and sex",
     "site": "site",
     "volume": "tumour volume",
     "shape": "14 shape features",
+    "mask": "binarised mask",
     "permuted": "permuted labels",
 }
 """Every control and its title; a table of scores must show them all."""
 BASELINES: Final[Mapping[Kind, str]] = {"age": "age alone", "shape-age": "14 shape features and age"}
 """Further ones that papers compare with, and their titles."""
 
-VERSION: Final = 1
+PLACE: Final = ("right", "front", "up", "width", "depth", "height")
+"""Where a tumour's middle lies in the box around the brain, and how much of the box it spans, as shares."""
+MEASURES: Final = ("log_volume", *FEATURES, *PLACE)
+"""What is measured of a tumour, in order."""
+
+VERSION: Final = 2
 """Raised whenever the same cases would give other numbers."""
 
 
@@ -211,13 +218,13 @@ def _softmax_form(machine: Any) -> tuple[np.ndarray, np.ndarray]:
 
 def needs_mask(kind: Kind) -> bool:
     """Whether a control looks at the tumour: it cannot be asked about the healthy."""
-    return kind in ("volume", "shape", "permuted", "shape-age")
+    return kind in ("volume", "shape", "mask", "permuted", "shape-age")
 
 
 def ready(cases: Cases, config: Config, cache: Path, tick: Tick | None = None) -> Sequence[Arrays]:
     """The measures of each tumour; see `measure`. A control that does not look at them opens no file."""
     if not needs_mask(config.kind):
-        return [{"tumour": np.full(1 + len(FEATURES), np.nan)} for _ in cases.rows]
+        return [{"tumour": np.full(len(MEASURES), np.nan)} for _ in cases.rows]
     return cases.prepared(measure, f"controls {VERSION}", cache, tick)
 
 
@@ -227,19 +234,33 @@ def _of_row(row: CaseRow) -> dict[str, float | str]:
 
 
 def _by_name(tumour: np.ndarray) -> dict[str, float | str]:
-    named = zip(("log_volume", *FEATURES), tumour.tolist(), strict=True)
+    named = zip(MEASURES, tumour.tolist(), strict=True)
     return {name: value for name, value in named if math.isfinite(value)}
 
 
 def measure(case: Case) -> Arrays:
-    """The logarithm of the tumour's volume in ml and its 14 shape features, as `tumour` (15,).
+    """The logarithm of the tumour's volume in ml, its 14 shape features and its place, as `tumour` (21,): `MEASURES`.
 
     Raises:
         CaseError: there is no mask, or no tumour in it.
     """
     whole = tumour_of(case)
     shape = shape_features(whole, case.grid.spacing)
-    return {"tumour": np.array([math.log(whole.sum() * case.grid.voxel_ml), *(shape[f] for f in FEATURES)])}
+    volume = math.log(whole.sum() * case.grid.voxel_ml)
+    return {"tumour": np.array([volume, *(shape[f] for f in FEATURES), *place_of(whole, brain_of(case))])}
+
+
+def place_of(tumour: np.ndarray, brain: np.ndarray) -> tuple[float, ...]:
+    """Where the tumour's middle lies in the box around the brain, and how much of it the tumour spans; see `PLACE`.
+
+    Args:
+        tumour, brain: masks (D, H, W), pointing to right, front and up; neither is empty.
+    """
+    seen = np.argwhere(brain)
+    low, edge = seen.min(axis=0), np.ptp(seen, axis=0) + 1
+    where = np.argwhere(tumour)
+    middle = (where.mean(axis=0) + 0.5 - low) / edge
+    return (*middle.tolist(), *((np.ptp(where, axis=0) + 1) / edge).tolist())
 
 
 def _features(known: list[dict[str, float | str]], kind: Kind) -> Features:
@@ -250,7 +271,8 @@ def _features(known: list[dict[str, float | str]], kind: Kind) -> Features:
         "site": ("site",),
         "volume": ("log_volume",),
         "shape": FEATURES,
-        "permuted": ("age", "sex", "site", "log_volume", *FEATURES),
+        "mask": MEASURES,
+        "permuted": ("age", "sex", "site", *MEASURES),
     }[kind]
     words = {
         name: tuple(sorted({str(k[name]) for k in known if name in k}))
