@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from gliolens.case import CaseRow
@@ -15,11 +16,14 @@ from gliolens.method import Run, changed, find_method
 from gliolens.outline_scores import write_outlines
 from gliolens.progress import Counter, say
 from gliolens.protocol import answer_rows, controls, entrant_of, score_beside_ceilings
+from gliolens.stats.priors import at_prevalence, shares_of
 from gliolens.train import Outcome, model_folder, read_run, write_results
 from gliolens.usable import usable_cases
 
 
-def evaluate(run: Path, cohort: Path, out: Path | None = None) -> Outcome:
+def evaluate(
+    run: Path, cohort: Path, out: Path | None = None, prevalence: Mapping[str, float] | None = None
+) -> Outcome:
     """Score a run on a cohort.
 
     Of the cohort it was trained on, the patients held out are scored. In another cohort all are, and a patient
@@ -29,8 +33,11 @@ def evaluate(run: Path, cohort: Path, out: Path | None = None) -> Outcome:
         run: folder of a finished run.
         cohort: a cohort table with the same target.
         out: where results are written; `RUN/evaluation-COHORT-HASH` where not given.
+        prevalence: share of each class where the cohort comes from, known from elsewhere and not from its labels: put
+            into all probabilities in place of the training share; decisions and ranks stay.
 
     Raises:
+        ConfigError: the prevalences are not of the run's classes, or no shares.
         LeakError: a patient of the cohort was trained on.
         ModelError: no finished run.
         CohortError: no usable case.
@@ -38,8 +45,10 @@ def evaluate(run: Path, cohort: Path, out: Path | None = None) -> Outcome:
     about = read_run(run)
     settings = about["settings"]
     target, classes, healthy = settings["target"], tuple(about["classes"]), bool(settings.get("healthy"))
+    local = None if prevalence is None else shares_of(prevalence, classes)
     rows = _unseen(cohort, run, about)
-    out = out or run / f"evaluation-{cohort.stem}-{file_hash(cohort)[:8]}"
+    where = "" if local is None else "-at-" + "-".join(f"{share:g}" for share in local)
+    out = out or run / f"evaluation-{cohort.stem}-{file_hash(cohort)[:8]}{where}"
     method = find_method(settings["method"])
     entrants = (
         entrant_of(settings["method"], changed(method.Config.preset("sound"), settings["config"])),
@@ -66,12 +75,19 @@ def evaluate(run: Path, cohort: Path, out: Path | None = None) -> Outcome:
                 outlines,
             )
         )
-    whole, table = score_beside_ceilings(
-        pd.concat(answers, ignore_index=True), truth, target, classes, healthy=healthy
-    )
+    told = pd.concat(answers, ignore_index=True)
+    told = told if local is None else _at_prevalence(told, classes, local)
+    whole, table = score_beside_ceilings(told, truth, target, classes, healthy=healthy)
     write_results(out, whole, table, found.failures)
     drawn = write_outlines(out, files, found.cases.rows, seed=0)
     return Outcome(out, table, found.failures, drawn)
+
+
+def _at_prevalence(answers: pd.DataFrame, classes: Sequence[str], local: np.ndarray) -> pd.DataFrame:
+    """Answers whose probabilities hold the local class shares, which stand in `prior_CLASS` then."""
+    p, prior = ([f"{kind}_{c}" for c in classes] for kind in ("p", "prior"))
+    shifted = at_prevalence(answers[p].to_numpy(float), answers[prior].to_numpy(float), local)
+    return answers.assign(**dict(zip(p, shifted.T, strict=True)), **dict(zip(prior, local, strict=True)))
 
 
 def _unseen(cohort: Path, run: Path, about: Mapping[str, Any]) -> Sequence[CaseRow]:

@@ -23,7 +23,7 @@ from gliolens.radiomics.shape import FEATURES, UNITS, shape_features
 from gliolens.report.built_in import Drawn
 from gliolens.report.case_page import VOLUME_TITLES, Answer, Measured, write_case_report
 from gliolens.report.record import record
-from gliolens.runs import TrainedRun, answers_of, read_trained
+from gliolens.runs import NOTHING, TrainedRun, answers_of, read_trained
 from gliolens.stats.doubt import doubts
 from gliolens.stats.segmentation import dice_by_region
 
@@ -68,6 +68,7 @@ def predict(
     outline: Path | None = None,
     redraw: bool = False,
     notes: Sequence[str] = (),
+    prevalence: Mapping[str, Mapping[str, float]] = NOTHING,
 ) -> Predicted:
     """Answer cases and write `OUT/CASE/` for each.
 
@@ -84,13 +85,14 @@ def predict(
         outline: folder of the network that draws outlines; the built-in one where not given.
         redraw: draw cases that have a mask too, and say how well the two agree.
         notes: sentences that every report shows.
+        prevalence: by target, the share of each class where the cases come from, for the targets of runs.
 
     Raises:
-        ConfigError: two runs answer one target, or two cases share an id.
+        ConfigError: a prevalence of a target that no run tells; two runs answer one target, or two cases share an id.
         ModelError, CohortError: a run, the outline network or the built-in predictors cannot be used.
     """
     needed = redraw or any(row.mask is None for row in rows)
-    readers = _readers(rows, runs, outline, needed, redraw)
+    readers = _readers(rows, runs, outline, needed, redraw, prevalence)
     if outline is not None and not needed:
         say("every case has a mask, which is used: --outline is not used without --redraw")
     (out / "failures.json").unlink(missing_ok=True)  # of an earlier call
@@ -107,9 +109,15 @@ def predict(
 
 
 def _readers(
-    rows: Sequence[CaseRow], runs: Sequence[Path], outline: Path | None, needed: bool, redraw: bool
-) -> Readers:
-    trained = [read_trained(folder) for folder in runs]
+    rows: Sequence[CaseRow], runs: Sequence[Path], outline: Path | None, needed: bool, redraw: bool,
+    prevalence: Mapping[str, Mapping[str, float]],
+) -> Readers:  # fmt: skip
+    trained = [read_trained(folder, prevalence) for folder in runs]
+    if unasked := sorted(set(prevalence) - {t.target for t in trained}):
+        raise ConfigError(
+            f"prevalence of {', '.join(unasked)}, which no run given with --run tells: the built-in answers hold the "
+            "class shares of the patients they were learnt from"
+        )
     for names, what in (
         ([t.target for t in trained], "runs answer"),
         ([r.case for r in rows], "cases are called"),

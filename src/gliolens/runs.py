@@ -4,9 +4,12 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Final
 
-from gliolens.case import Case, CaseRow
+import numpy as np
+
+from gliolens.case import Case, CaseRow, Prediction
 from gliolens.errors import CaseError
 from gliolens.further import further_targets
 from gliolens.io.store import read_json
@@ -17,7 +20,10 @@ from gliolens.report.built_in import Drawn
 from gliolens.report.case_page import Answer
 from gliolens.report.scores import Score
 from gliolens.stats.intervals import Interval
+from gliolens.stats.priors import at_prevalence, shares_of
 from gliolens.train import read_run
+
+NOTHING: Final[Mapping[str, Mapping[str, float]]] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -30,6 +36,7 @@ class TrainedRun:
         scores: of its method and controls.
         model: fitted.
         further: scores of further targets that its method tells; empty for one that was not scored.
+        prevalence: share of each class where the cases come from, which takes the place of the training share.
     """
 
     folder: Path
@@ -37,6 +44,18 @@ class TrainedRun:
     scores: Sequence[Mapping[str, Any]]
     model: Model
     further: Mapping[str, Sequence[Mapping[str, Any]]]
+    prevalence: Mapping[str, float] | None = None
+
+    def predict(self, case: Case) -> Prediction:
+        """What it answers, with the local class shares where they are known."""
+        told = self.model.predict(case)
+        if self.prevalence is None:
+            return told
+        classes = self.about["classes"]
+        p = np.array([[told.probabilities[self.target][c] for c in classes]])
+        local = at_prevalence(p, np.array([self.model.prior]), shares_of(self.prevalence, classes))[0]
+        shifted = dict(zip(classes, local.tolist(), strict=True))
+        return replace(told, probabilities={**told.probabilities, self.target: shifted})
 
     @property
     def target(self) -> str:
@@ -55,10 +74,15 @@ class TrainedRun:
         return {*self.about["train_patients"], *self.about["train_cases"], *self.about["train_aliases"]}
 
 
-def read_trained(folder: Path) -> TrainedRun:
+def read_trained(folder: Path, prevalence: Mapping[str, Mapping[str, float]] = NOTHING) -> TrainedRun:
     """Read a finished run back.
 
+    Args:
+        folder: where it lies.
+        prevalence: by target, the share of each class where cases come from.
+
     Raises:
+        ConfigError: a prevalence is not of the run's classes, or no share.
         ModelError: the folder holds no finished run, or a model that is not as its card says.
     """
     about = read_run(folder)
@@ -66,7 +90,10 @@ def read_trained(folder: Path) -> TrainedRun:
     model = find_method(settings["method"]).load(folder / "model")
     scored = {t: folder / "further" / t / "metrics.json" for t in further_targets(model)}
     further = {t: read_json(file)["scores"] if file.is_file() else [] for t, file in scored.items()}
-    return TrainedRun(folder, about, read_json(folder / "metrics.json")["scores"], model, further)
+    local = prevalence.get(settings["target"])
+    if local is not None:
+        shares_of(local, about["classes"])  # what is wrong is said before any case is read
+    return TrainedRun(folder, about, read_json(folder / "metrics.json")["scores"], model, further, local)
 
 
 def answers_of(
@@ -83,7 +110,7 @@ def answers_of(
             expected=f"{', '.join(missing)} too: the run {run.folder.name} was trained with it",
             fix="add the file, or name a run trained without that series",
         )
-    prediction = run.model.predict(case)
+    prediction = run.predict(case)
     prediction = replace(prediction, heatmaps=run.model.explain(case))
     beside = [drawn.beside_run] if drawn and prediction.labels is None else []
     told = {run.target: run.scores, **{t: s for t, s in run.further.items() if t not in settled}}
@@ -94,7 +121,7 @@ def answers_of(
             prediction=prediction,
             trained_on=_trained_words(run, scores),
             scores=[_score(s) for s in scores],
-            cautions=[*_cautions(row, run, target, scores), *beside],
+            cautions=[*_cautions(row, run, target, scores), *_shares(run, target), *beside],
         )
         for target, scores in told.items()
     ]
@@ -139,6 +166,14 @@ def _cautions(row: CaseRow, run: TrainedRun, target: str, scores: Sequence[Mappi
     if better:
         out.append(f"On the patients held out, it did no better than {', '.join(better)} alone.")
     return out
+
+
+def _shares(run: TrainedRun, target: str) -> list[str]:
+    """Whose class shares are in the probabilities, where they are not those of the training patients."""
+    if run.prevalence is None or target != run.target:
+        return []
+    told = ", ".join(f"{c} {share:.0%}" for c, share in run.prevalence.items())
+    return [f"Probabilities are for a place where classes are as common as you said: {told}."]
 
 
 def _trained_on(row: CaseRow, run: TrainedRun) -> str | None:

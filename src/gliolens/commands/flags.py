@@ -24,12 +24,13 @@ OutIfAny = Annotated[Path | None, arg(aliases=["-o"])]
 """Not `Out | None`, of which the short name would be lost."""
 
 
-def settings_of(given: Sequence[str], pattern: str) -> Iterator[tuple[str, Any]]:
+def settings_of(given: Sequence[str], pattern: str, option: str = "--set") -> Iterator[tuple[str, Any]]:
     """Names and values of settings, given as `NAME=VALUE`; a value is read as JSON where it is some, else as text.
 
     Args:
         given: as the user wrote them.
         pattern: what a name looks like, in words: `NAME`, or `METHOD.NAME`.
+        option: by which they were given.
 
     Raises:
         ConfigError: something that is no such setting.
@@ -38,7 +39,7 @@ def settings_of(given: Sequence[str], pattern: str) -> Iterator[tuple[str, Any]]
         name, equals, value = words.partition("=")
         parts = name.split(".")
         if not equals or not all(parts) or len(parts) != len(pattern.split(".")):
-            raise ConfigError(f"--set {words}: expected {pattern}=VALUE")
+            raise ConfigError(f"{option} {words}: expected {pattern}=VALUE")
         try:
             yield name, json.loads(value)
         except json.JSONDecodeError:

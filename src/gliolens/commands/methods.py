@@ -97,7 +97,12 @@ def _default(method: Any, words: Sequence[str]) -> Any:
 
 
 def evaluate(
-    run: Positional[Path], cohort: Positional[Path], *, out: OutIfAny = None, json: bool = False
+    run: Positional[Path],
+    cohort: Positional[Path],
+    *,
+    out: OutIfAny = None,
+    prevalence: tuple[str, ...] = (),
+    json: bool = False,
 ) -> int:
     """Score a run on the patients its split held out, or on another cohort.
 
@@ -105,11 +110,14 @@ def evaluate(
         run: folder of a finished run.
         cohort: the cohort table.
         out: where to write; RUN/evaluation-COHORT where not given.
+        prevalence: share of each class where the cohort comes from, as CLASS=SHARE, known from elsewhere: it takes the
+            place of the training share in all probabilities.
         json: print JSON.
     """
     from gliolens.evaluate import evaluate
 
-    return _print_outcome(evaluate(run, cohort, out), json)
+    local = dict(settings_of(prevalence, "CLASS", "--prevalence"))
+    return _print_outcome(evaluate(run, cohort, out, local or None), json)
 
 
 def bench(
@@ -186,10 +194,12 @@ def _print_rounds(done: Mapping[tuple[str, int], Any], out: Path, json: bool) ->
     return max(codes)
 
 
-def _settings(given: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Settings by method, of `METHOD.NAME=VALUE`."""
+def _settings(
+    given: Sequence[str], pattern: str = "METHOD.NAME", option: str = "--set"
+) -> dict[str, dict[str, Any]]:
+    """Values by the two parts of their names, of `METHOD.NAME=VALUE`."""
     out: dict[str, dict[str, Any]] = {}
-    for place, value in settings_of(given, "METHOD.NAME"):
+    for place, value in settings_of(given, pattern, option):
         method, name = place.split(".")
         out.setdefault(method, {})[name] = value
     return out
@@ -239,6 +249,7 @@ def predict(
     brain_mask: Path | None = None,
     mask_scheme: MaskScheme | None = None,
     id: str | None = None,
+    prevalence: tuple[str, ...] = (),
     json: bool = False,
 ) -> int:
     """Answer cases and write OUT/CASE/ for each: labels, prediction.json, report.html, maps.
@@ -258,6 +269,8 @@ def predict(
         brain_mask: its brain mask.
         mask_scheme: what the numbers in the mask mean.
         id: its name; that of its folder where not given.
+        prevalence: share of each class where the cases come from, as TARGET.CLASS=SHARE, e.g. idh.mutant=0.3
+            idh.wildtype=0.7: it takes the place of the training share in what a run tells.
         json: print JSON.
     """
     from gliolens.cohorts.named import named_rows
@@ -265,8 +278,9 @@ def predict(
 
     files = {"t1": t1, "t1ce": t1ce, "t2": t2, "flair": flair, "mask": mask, "brain_mask": brain_mask}
     done = predict(
-        named_rows(cases, files, mask_scheme, id, age), out, runs=run, outline=outline, redraw=redraw
-    )
+        named_rows(cases, files, mask_scheme, id, age), out, runs=run, outline=outline, redraw=redraw,
+        prevalence=_settings(prevalence, "TARGET.CLASS", "--prevalence"),
+    )  # fmt: skip
     if json:
         print(as_json({"reports": done.reports, "failures": {k: str(e) for k, e in done.failures.items()}}))
     else:
