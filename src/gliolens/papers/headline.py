@@ -79,8 +79,10 @@ class Headline:
         value = self.here.value if isinstance(self.here, Interval) else self.here
         if isinstance(value, str) or math.isnan(value):
             return []
-        gain = value - sound.value
-        return [f"the paper's own way scores {abs(gain):.2f} {'more' if gain >= 0 else 'less'}"]
+        gain = round(value - sound.value, 2)
+        if not gain:
+            return ["the paper's own way scores the same"]
+        return [f"the paper's own way scores {abs(gain):.2f} {'more' if gain > 0 else 'less'}"]
 
 
 def interval_of(told: Mapping[str, Any] | None, why: str = "not in the results") -> Found:

@@ -118,33 +118,21 @@ def headlines(folder: Path) -> list[Headline]:
     names = (f"{PRETRAINED}MC3", f"{PRETRAINED}{SOUND}")
     published = next(float(p.accuracy) for p in LITERATURE if p.with_healthy)
     how = (
-        "MC3 from pretrained weights; soundly, with the sound preset's scaling, rate and augmentation. "
+        "as published, MC3 from pretrained weights; soundly, with the sound preset's scaling, rate and augmentation. "
         "Every case shows the same series either way, unless settings say otherwise."
     )
-    plain, soundly = [
-        interval_of(row_of(told["literature"], "", f"here: {n}").get("accuracy")) for n in names
-    ]
-    auc, auc_soundly, age = (
+    here, soundly = (interval_of(row_of(told["literature"], "", f"here: {n}").get("accuracy")) for n in names)
+    auc, sound_auc, age = (
         interval_of(row_of(told["controls"], "", name).get("AUC")) for name in (*names, "age and sex")
     )
-    lines = [
-        Headline(
-            f"AUC, {' and '.join(classes)}, first fold",
-            None,
-            auc,
-            auc_soundly,
-            age,
-            f"{how} Age alone: with sex.",
-            0.5,
-        )
-    ]
+    what = f"AUC, {' and '.join(classes)}, first fold"
+    lines = [Headline(what, None, auc, sound_auc, age, f"{how} Age alone: with sex.", chance=0.5)]
     if told["literature"]:
-        free = told["verdict"] if HEALTHY in classes else ""
-        of_age = "\N{EM DASH}, of age the AUC is known, next line"
-        value = published if HEALTHY in classes else None
-        lines.insert(
-            0, Headline(f"accuracy, {' and '.join(classes)}", value, plain, soundly, of_age, how, more=free)
-        )
+        healthy = HEALTHY in classes
+        lines.insert(0, Headline(
+            f"accuracy, {' and '.join(classes)}", published if healthy else None, here, soundly,
+            "\N{EM DASH}, of age the AUC is known, next line", how, more=told["verdict"] if healthy else "",
+        ))  # fmt: skip
     return lines
 
 

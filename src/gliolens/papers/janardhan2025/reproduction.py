@@ -110,8 +110,8 @@ def headlines(folder: Path) -> list[Headline]:
         Headline(
             "accuracy, tissue of a slice", PUBLISHED["accuracy"] / 100, by_slice, by_patient,
             "\N{EM DASH}, age names no slice",
-            "divided by slice, so that neighbours of a slice tested were learnt from (how the paper divided is not "
-            "said); soundly, divided by patient. The same slices are asked.",
+            "as published, divided by slice, so that neighbours of a slice tested were learnt from (the paper does not "
+            "say how it divided); soundly, divided by patient. The same slices are asked.",
             more=f"Who names every slice 'no tumour' is right in {always['value']:.2f} of them.",
         ),
         Headline(
