@@ -28,19 +28,29 @@ WRITTEN = {
     "model_card.md",
     *(f"{n}.{kind}" for n in ("claim-2024", "tripod-ai") for kind in ("csv", "md")),
 }
-TRIPOD_NUMBERS = (
-    "1 2 3a 3b 3c 4 5a 5b 6a 6b 6c 7 8a 8b 8c 9a 9b 9c 10 11 12a 12b 12c 12d 12e 12f 12g 13 14 15 16 17 "
-    "18a 18b 18c 18d 18e 18f 19 20a 20b 20c 21 22 23a 23b 24 25 26 27a 27b 27c"
-).split()  # as published: 27 items, 52 with their parts
+_PARTS = {
+    3: "abc",
+    5: "ab",
+    6: "abc",
+    8: "abc",
+    9: "abc",
+    12: "abcdefg",
+    18: "abcdef",
+    20: "abc",
+    23: "ab",
+    27: "abc",
+}
+TRIPOD_NUMBERS = [f"{n}{part}" for n in range(1, 28) for part in _PARTS.get(n, ("",))]
+"""As published: 27 items, 52 with their parts."""
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """A cohort of 16 whose last case has no grade; `run`, a network's and tested elsewhere too, and `bench`, two folds."""
+    """Of 14 cases, the last without a grade: `run`, a network's, tested elsewhere too; and `bench`, of two folds."""
     folder = tmp_path_factory.mktemp("report")
-    table = write_phantom(folder / "study", 16, seed=3, config=PhantomConfig(spacing_mm=6.0))
+    table = write_phantom(folder / "study", 14, seed=3, config=PhantomConfig(spacing_mm=6.0))
     rows = pd.read_csv(table, dtype=str, keep_default_na=False)
-    rows.loc[15, "grade"] = ""
+    rows.loc[13, "grade"] = ""
     rows.to_csv(table, index=False)
     run, bench = str(folder / "run"), str(folder / "bench")
     assert main(["train", "shape-resnet", str(table), "--target", "grade", "-o", run, *QUICK]) == 0
@@ -52,7 +62,7 @@ def place(tmp_path_factory):
 
 def renamed(folder):
     """Six other cases under names of their own, without what tells that they are simulated."""
-    table = write_phantom(folder / "other", 6, seed=9, config=PhantomConfig(spacing_mm=6.0))
+    table = write_phantom(folder / "other", 6, seed=8, config=PhantomConfig(spacing_mm=6.0))
     rows = pd.read_csv(table, dtype=str, keep_default_na=False)
     for name in ("case", "patient"):
         rows[name] = "OTHER-" + rows[name]
@@ -94,7 +104,7 @@ def test_every_item_is_whole(name):
     items = read_checklist(name).items
     assert len({(i.number, i.section, i.topic) for i in items}) == len(items)
     for item in items:
-        assert item.section and item.topic and item.asks and item.to_write
+        assert "" not in (item.section, item.topic, item.asks, item.to_write)
         assert set(item.told_by) <= set(ANSWERERS)
         assert set(item.told_by.values()) <= set(STATUSES)
 
@@ -129,7 +139,7 @@ def without(files, place):
 @pytest.mark.parametrize("kind", ["run", "bench"])
 def test_an_answer_is_gone_with_anything_it_rests_on(place, kind):
     files, rests = read_run_files(place / kind), 0
-    for key, tell in ANSWERERS.items():
+    for tell in ANSWERERS.values():
         asked = files.afresh()
         try:
             assert tell(asked)
@@ -137,9 +147,8 @@ def test_an_answer_is_gone_with_anything_it_rests_on(place, kind):
             continue
         for at in set(asked.asked):
             rests += 1
-            with pytest.raises(NotKnownError):
+            with pytest.raises(NotKnownError):  # else it tells what nothing says
                 tell(without(files, at))
-                pytest.fail(f"{key} still answers without {at}")
     assert rests > 100
 
 

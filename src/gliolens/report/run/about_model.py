@@ -81,7 +81,8 @@ def technology(run: RunFiles) -> str:
     def tell(name: str, method: str, config: Mapping[str, Any]) -> str:
         if fidelity_of(method) is None:
             return f"{name}: logistic regression on what is no image; after no paper."
-        return f"{name}: GlioLens's {method}, after {fidelity(run, name)['source']}."
+        what = "" if name == method else f"{method}, "
+        return f"{name}: {what}after {fidelity(run, name)['source']}."
 
     return _of_each(run, tell)
 
@@ -131,8 +132,8 @@ def start(run: RunFiles) -> str:
 def choice(run: RunFiles) -> str:
     """On whom anything was chosen."""
     return (
-        "A method is given the patients to learn from alone: what its settings leave to be chosen was chosen among "
-        f"them, never on the patients tested. Settings: {settings(run)}"
+        f"{', '.join(methods(run))}: given the patients to learn from alone. What the settings leave to be chosen was "
+        "chosen among them, never on the patients tested."
     )
 
 
