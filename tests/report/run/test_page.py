@@ -327,6 +327,20 @@ def test_the_verdict_is_told_against_the_best_control(run):
     assert "no better than the control “age and sex”" in entries(run, "tripod_ai")["25"].answer
 
 
+def test_outlines_that_were_drawn_are_scored_on_the_card(run, tmp_path):
+    told = {"dice": 0.8125, "iou": 0.7, "hd95_mm": 4.5, "lesionwise_dice": None}
+    row = {"method": "drawer", "region": "whole", "n": 4, "lesionwise_dice_reason": "no case holds it"}
+    row |= (
+        told
+        | {f"{k}_low": v and v / 2 for k, v in told.items()}
+        | {f"{k}_high": v and 2 * v for k, v in told.items()}
+    )
+    (run / "outlines.json").write_text(json.dumps({"about": "", "means": [row]}))
+    write_run_report(run, tmp_path / "r")
+    line = "| drawer | whole tumour | 4 | 0.81 (0.41 to 1.62) | 0.70 (0.35 to 1.40) | 4.50 (2.25 to 9.00) | not known:"
+    assert line in (tmp_path / "r" / "model_card.md").read_text()
+
+
 def test_departures_are_those_of_the_run(place, tmp_path):
     write_run_report(place / "run", tmp_path)
     told = json.loads((place / "run" / "fidelity.json").read_text())

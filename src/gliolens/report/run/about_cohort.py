@@ -120,8 +120,9 @@ def eligibility(run: RunFiles) -> str:
 def missing_data(run: RunFiles) -> str:
     """What was done where something was missing."""
     return (
-        f"Nothing was filled in for a scan, a mask or a class. {left_out(run)} In the control by age and sex a missing "
-        "number takes the training median, beside a column that says so."
+        "A case that lacks its class, a series, or a mask where one is needed is neither filled in nor scored. "
+        f"{left_out(run)} In the control by age and sex a missing number takes the training median, beside a column "
+        "that says so."
     )
 
 

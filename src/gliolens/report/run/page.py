@@ -8,7 +8,8 @@ from typing import Any, Final
 from gliolens.cohorts.phantom.ceiling import EXPLANATION
 from gliolens.fidelity import fidelity_of
 from gliolens.io.store import refuse_to_replace, write_text
-from gliolens.labels import TARGET_TITLES
+from gliolens.labels import REGION_TITLES, TARGET_TITLES
+from gliolens.outline_scores import TITLES
 from gliolens.protocol import SCORES
 from gliolens.report.curves import read_curves
 from gliolens.report.pictures import picture
@@ -144,8 +145,9 @@ def _tables(run: RunFiles) -> dict[str, list[ShownTable]]:
         scored[file] = f"{TARGET_TITLES[file.split('/')[1]]}, told too"
     for file in run.named("evaluation-", "/metrics.json"):
         scored[file] = f"Another evaluation: {file.split('/')[0].removeprefix('evaluation-')}"
+    tables = [_scores(run, file, title) for file, title in scored.items() if file in run.contents]
     return {
-        "Quantitative analyses": [_scores(run, f, title) for f, title in scored.items() if f in run.contents],
+        "Quantitative analyses": [*tables, *_outlines(run)],
         "Caveats and recommendations": _departures(run),
     }
 
@@ -160,6 +162,18 @@ def _scores(run: RunFiles, file: str, title: str) -> ShownTable:
         numbers=True,
         note=f"{note} {EXPLANATION}" if any(row["ceiling"] for row in rows) else note,
     )
+
+
+def _outlines(run: RunFiles) -> list[ShownTable]:
+    """How well outlines match the masks, where a method draws any."""
+    means = run.contents.get("outlines.json", {}).get("means", ())
+    rows = [
+        ("", [str(row["method"]), REGION_TITLES[row["region"]].lower(), str(row["n"]),
+              *(in_words(interval_of(row, s)) for s in TITLES)])
+        for row in means
+    ]  # fmt: skip
+    columns = ("", "outline of", "n", *TITLES.values())
+    return [ShownTable("Outlines of patients held out", columns, rows, numbers=True)] if rows else []
 
 
 def _kind(row: Mapping[str, Any]) -> str:
