@@ -25,6 +25,7 @@ VERBS: Final[Mapping[str, tuple[str, str]]] = {
     "train": ("methods:train", "fit a method on one side of a split and score it on the other"),
     "evaluate": ("methods:evaluate", "score a trained run, and its controls, on patients it has never seen"),
     "bench": ("methods:bench", "methods over the folds of one split, in one table with every control"),
+    "report": ("methods:report", "a model card, CLAIM 2024 and TRIPOD+AI of a run, open items marked open"),
     "reproduce": ("papers:reproduce", "the tables and figures of a paper, on your cohort"),
     "survival": ("papers:survival", "Kaplan-Meier, log-rank and Cox by class"),
     "check": ("papers:check", "whether the scores a paper prints can be of one test set"),

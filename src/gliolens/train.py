@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pandas as pd
@@ -106,7 +107,7 @@ def train(
     answers, table = score_beside_ceilings(answers, truth, target, found.classes, seed=seed, healthy=healthy)
     sides = found.cases.only(fold.train), found.cases.only(fold.test)
     further = _further(entrants[0], sides, run, cohort)
-    describe_run(out, settings, cohort, sides[0], found.classes, run.others)
+    describe_run(out, settings, cohort, sides[0], found.classes, run.others, found.left_out)
     write_fidelity(out, method, config)
     write_results(out, answers, table, found.failures)
     files = [out / "training" / e.folder / OUTLINES for e in entrants]
@@ -170,8 +171,9 @@ def describe_run(
     trained: Cases,
     classes: Sequence[str],
     others: Sequence[CaseRow] = (),
+    left_out: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
-    """Write `run.json`: settings, what was trained on, and with which software.
+    """Write `run.json`: settings, what was trained on, what was left out and why, and with which software.
 
     `others` are cases without the target from which something else was learnt: they count as trained on.
     """
@@ -188,6 +190,7 @@ def describe_run(
             "train_aliases": sorted({a for row in seen for a in row.aliases}),
             "train_labels": list(trained.classes(settings["target"])),
             "label_schemes": sorted({row.label_scheme for row in trained.rows if row.label_scheme}),
+            "left_out": left_out,
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
             "software": software(),
         },

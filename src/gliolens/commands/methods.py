@@ -233,6 +233,30 @@ def _print_outcome(done: Any, json: bool) -> int:
     return SOME_FAILED if done.failures else 0
 
 
+def report(run: Positional[Path], *, out: OutIfAny = None, json: bool = False) -> int:
+    """Write a model card, and the CLAIM 2024 and TRIPOD+AI checklists as far as a run's files can answer them.
+
+    What the files do not know is marked open, with what the authors must write there.
+
+    Args:
+        run: folder of a finished run of train or bench.
+        out: where to write; RUN/report where not given.
+        json: print JSON.
+    """
+    from gliolens.report.run.checklist import counts
+    from gliolens.report.run.page import write_run_report
+
+    done = write_run_report(run, out)
+    if json:
+        told = {filled.list.name: counts(filled.entries) for filled in done.checklists}
+        print(as_json({"folder": done.folder, **told}))
+        return 0
+    for filled in done.checklists:
+        print(f"{filled.list.title}, {filled.counts}")
+    print(f"{done.folder / 'report.html'}\n{NOTICE}")
+    return 0
+
+
 def predict(
     cases: Positional[tuple[Path, ...]] = (),
     *,
