@@ -12,10 +12,11 @@ from gliolens.cohorts.phantom.ceiling import read_truth
 from gliolens.errors import LeakError
 from gliolens.io.store import file_hash, read_json
 from gliolens.io.tables import read_cohort
+from gliolens.loader import Cases
 from gliolens.method import Run, changed, find_method
 from gliolens.outline_scores import write_outlines
 from gliolens.progress import Counter, say
-from gliolens.protocol import answer_rows, controls, entrant_of, score_beside_ceilings
+from gliolens.protocol import Entrant, answer_rows, controls, entrant_of, score_beside_ceilings
 from gliolens.stats.priors import at_prevalence, shares_of
 from gliolens.train import Outcome, model_folder, read_run, write_results
 from gliolens.usable import usable_cases
@@ -61,26 +62,24 @@ def evaluate(
     )  # fmt: skip
     truth = read_truth(cohort, found.cases.rows, target)
     setting = Run(target, classes, out, cache)
-    answers, files = [], [out / "outlines" / f"{entrant.folder}.csv" for entrant in entrants]
-    for entrant, outlines in zip(entrants, files, strict=True):
-        method = find_method(entrant.method)
-        model = method.load(model_folder(run, entrant))
-        answers.append(
-            answer_rows(
-                entrant,
-                model,
-                found.cases,
-                method.ready(found.cases.unlabelled(), entrant.config, cache),
-                setting,
-                outlines,
-            )
-        )
-    told = pd.concat(answers, ignore_index=True)
+    files = [out / "outlines" / f"{entrant.folder}.csv" for entrant in entrants]
+    asked = zip(entrants, files, strict=True)
+    told = pd.concat(
+        [_answers(entrant, run, found.cases, setting, file) for entrant, file in asked], ignore_index=True
+    )
     told = told if local is None else _at_prevalence(told, classes, local)
     whole, table = score_beside_ceilings(told, truth, target, classes, healthy=healthy)
     write_results(out, whole, table, found.failures)
     drawn = write_outlines(out, files, found.cases.rows, seed=0)
     return Outcome(out, table, found.failures, drawn)
+
+
+def _answers(entrant: Entrant, run: Path, cases: Cases, setting: Run, outlines: Path) -> pd.DataFrame:
+    """What an entrant of a finished run answers."""
+    method = find_method(entrant.method)
+    model = method.load(model_folder(run, entrant))
+    made = method.ready(cases.unlabelled(), entrant.config, setting.cache)
+    return answer_rows(entrant, model, cases, made, setting, outlines)
 
 
 def _at_prevalence(answers: pd.DataFrame, classes: Sequence[str], local: np.ndarray) -> pd.DataFrame:

@@ -3,8 +3,17 @@
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.metrics import roc_curve
 
-from gliolens.report.curves import CAPTIONS, THRESHOLDS, _calibration, _decision, read_curves, write_curves
+from gliolens.report.curves import (
+    CAPTIONS,
+    THRESHOLDS,
+    _calibration,
+    _decision,
+    read_curves,
+    roc_band,
+    write_curves,
+)
 from gliolens.stats.calibration import net_benefit
 
 
@@ -17,6 +26,7 @@ def answers(name, n=80, seed=0, control=False, sure=1.0):
         {
             "method": name,
             "control": control,
+            "patient": [f"p{i}" for i in range(n)],
             "truth": truth,
             "p_a": 1 - p,
             "p_b": p,
@@ -50,3 +60,24 @@ def test_the_decision_curve_is_the_net_benefit():
     worth = net_benefit(mine["truth"] == "b", mine["p_b"], THRESHOLDS)
     assert np.array_equal(lines["m"].get_ydata(), worth["model"])
     assert np.array_equal(lines["everybody"].get_ydata(), worth["all"])
+
+
+def test_the_band_holds_the_curve_and_narrows_with_more_patients():
+    widths = []
+    for n in (60, 600):
+        told = answers("m", n, seed=4)
+        truth, score = (told["truth"] == "b").to_numpy(), told["p_b"].to_numpy()
+        grid, low, high = roc_band(truth, score, list(told["patient"]))
+        x, y, _ = roc_curve(truth, score)
+        middle = np.interp(grid, x, y)
+        assert ((low <= middle + 0.02) & (middle - 0.02 <= high)).mean() > 0.95
+        widths.append((high - low)[20:80].mean())
+    assert widths[1] < widths[0] / 2  # about a third
+
+
+def test_the_band_counts_patients_and_not_their_exams():
+    told = answers("m", 60, seed=4)
+    truth, score = (told["truth"] == "b").to_numpy(), told["p_b"].to_numpy()
+    once = roc_band(truth, score, list(told["patient"]))
+    thrice = roc_band(np.tile(truth, 3), np.tile(score, 3), list(told["patient"]) * 3)
+    assert (thrice[2] - thrice[1]).mean() == pytest.approx((once[2] - once[1]).mean(), rel=0.05)
