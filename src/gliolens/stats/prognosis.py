@@ -1,6 +1,4 @@
-"""How well a number tells who lives longer: concordance, the integrated Brier score, and cuts that tested patients do not
-move.
-"""
+"""How well a number tells who lives longer: concordance, integrated Brier score, and cuts no tested patient moves."""
 
 import math
 import warnings
@@ -32,7 +30,7 @@ _MEDIAN: Final = "median"
 
 def training_cuts(
     risk: Float[np.ndarray, " n"],
-    trained: Sequence[Int[np.ndarray, " m"]],
+    trained: Sequence[Int[np.ndarray, "_"]],
     cut: str | float = _MEDIAN,
 ) -> list[float]:
     """From which risk on a tested patient counts as high, a fold each.
@@ -51,16 +49,23 @@ def training_cuts(
         ConfigError: no such cut, or a fold without a training patient that was answered.
     """
     if cut != _MEDIAN:
-        try:
-            return [float(cut)] * len(trained)
-        except ValueError:
-            raise ConfigError(f"cut is {cut!r}; expected median, or a probability such as 0.5") from None
+        return [_fixed(cut)] * len(trained)
     if not all(len(rows) for rows in trained):
         raise ConfigError(
             "a fold has no training patient whose answer and survival are known, so no median; give a cut fixed "
             "beforehand, such as 0.5, or a bench of more folds"
         )
     return [float(np.median(risk[rows])) for rows in trained]
+
+
+def _fixed(cut: str | float) -> float:
+    try:
+        value = float(cut)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < 1:
+        raise ConfigError(f"cut is {cut!r}; expected median, or a probability between 0 and 1")
+    return value
 
 
 # --- concordance ------------------------------------------------------------------------------------------------
@@ -209,7 +214,9 @@ def brier_parts(
     gone = died[:, None] & (days[:, None] <= at)
     lives = days[:, None] > at
     if not np.isfinite(later := _weight(censoring, at, before=False)).all():
-        raise ConfigError(f"nobody was in sight on day {at[~np.isfinite(later)][0]:.0f}; score earlier days only")
+        raise ConfigError(
+            f"nobody was in sight on day {at[~np.isfinite(later)][0]:.0f}; score earlier days only"
+        )
     # Who died had been in sight until then, so the weight is finite wherever it counts.
     of_dead = np.where(died, _weight(censoring, days, before=True), 0.0)
     return np.asarray(gone * alive**2 * of_dead[:, None] + lives * (1 - alive) ** 2 * later)
