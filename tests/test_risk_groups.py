@@ -174,7 +174,9 @@ def small(tmp_path_factory):
         idh = "mutant" if i % 2 else "wildtype"
         lines.append({"case": f"p{i}", "patient": f"p{i}", "idh": idh, "os_days": 10 + i, "os_event": 1})
     pd.DataFrame(lines).to_csv(folder / "cohort.csv", index=False)
-    bench_of(folder / "bench", read_cohort(folder / "cohort.csv"), "idh", {"method": knowing, "age and sex": noise})
+    bench_of(
+        folder / "bench", read_cohort(folder / "cohort.csv"), "idh", {"method": knowing, "age and sex": noise}
+    )
     return folder
 
 
