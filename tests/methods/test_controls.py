@@ -9,11 +9,13 @@ from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 
 from gliolens.case import Case, CaseRow, Grid
-from gliolens.errors import CaseError, ModelError
+from gliolens.errors import CaseError, CohortError, ConfigError, ModelError
 from gliolens.loader import Cases
 from gliolens.method import Run
 from gliolens.methods import controls
 from gliolens.methods.controls import KINDS, MEASURES, PLACE, Config, fit, load, measure, place_of
+from gliolens.stats.combat import Combat
+from gliolens.stats.intervals import delong
 
 CLASSES = ("wildtype", "mutant")
 
@@ -159,3 +161,81 @@ def test_the_place_does_not_depend_on_the_frame_or_the_voxel(shift, room, times)
 def test_every_kind_has_a_title():
     assert set(KINDS) == {"age-sex", "site", "volume", "shape", "mask", "permuted"}
     assert len(set(KINDS.values())) == 6
+
+
+# --- harmonising ------------------------------------------------------------------------------------------------
+
+
+def moved_by_site(n, seed, *, informative=1.2):
+    """Shape features that tell the class within a site, and that each of three sites moves and stretches."""
+    rng, count = np.random.default_rng(seed), len(MEASURES)
+    mutant, site = rng.random(n) < 0.4, rng.integers(0, 3, n)
+    plain = rng.normal(size=(n, count)) + informative * mutant[:, None] * (np.arange(count) < 3)
+    moved, stretched = 4 * rng.normal(size=(3, count)), np.exp(0.4 * rng.normal(size=(3, count)))
+    return mutant.tolist(), [f"s{s}" for s in site], plain * stretched[site] + moved[site]
+
+
+def shape_cases(monkeypatch, mutant, sites, measures):
+    whole = cohort([50.0] * len(mutant), mutant, sites=sites)
+    of_case = {row.case: {"tumour": m} for row, m in zip(whole.rows, measures, strict=True)}
+    monkeypatch.setattr(controls, "ready", lambda cases, *_, **__: [of_case[row.case] for row in cases.rows])
+    return whole, of_case
+
+
+def auc_and_model(whole, of_case, tmp_path, *, harmonise, test):
+    train = [i for i in range(len(whole.rows)) if i not in test]
+    mine = whole.only({whole.rows[i].case for i in train})
+    model = fit(mine, Config(kind="shape", harmonise=harmonise), run(tmp_path))
+    rows = [whole.rows[i] for i in test]
+    p = [model.answer(r, of_case[r.case]).probabilities["idh"]["mutant"] for r in rows]
+    return delong([r.targets["idh"] == "mutant" for r in rows], p).value, model
+
+
+def test_what_sites_add_is_taken_out_and_the_class_stays(monkeypatch, tmp_path):
+    gains = []
+    for seed in range(6):
+        whole, of_case = shape_cases(monkeypatch, *moved_by_site(240, seed))
+        test = range(160, 240)
+        plain, _ = auc_and_model(whole, of_case, tmp_path, harmonise=False, test=test)
+        mended, _ = auc_and_model(whole, of_case, tmp_path, harmonise=True, test=test)
+        gains.append(mended - plain)
+    assert np.mean(gains) > 0.03
+    assert min(gains) > -0.02
+
+
+def test_harmony_is_learnt_from_the_training_patients_alone(monkeypatch, tmp_path):
+    """Other measures for the patients held out: the model stays the same, number by number."""
+    mutant, sites, measures = moved_by_site(90, 3)
+    whole, of_case = shape_cases(monkeypatch, mutant, sites, measures)
+    _, model = auc_and_model(whole, of_case, tmp_path, harmonise=True, test=range(60, 90))
+    assert model.harmony == Combat.learn(measures[:60], sites[:60])
+    measures[60:] *= 100
+    whole, of_case = shape_cases(monkeypatch, mutant, sites, measures)
+    _, other = auc_and_model(whole, of_case, tmp_path, harmonise=True, test=range(60, 90))
+    assert other == model
+
+
+def test_a_harmonised_control_comes_back_and_says_where_it_cannot_harmonise(monkeypatch, tmp_path, capsys):
+    whole, of_case = shape_cases(monkeypatch, *moved_by_site(60, 4))
+    model = fit(whole, Config(kind="shape", harmonise=True), run(tmp_path))
+    model.save(tmp_path / "m")
+    again = load(tmp_path / "m")
+    assert again == model
+    row = whole.rows[0]
+    known = model.answer(row, of_case[row.case])
+    assert "read without harmonising" not in capsys.readouterr().err
+    elsewhere = again.answer(replace(row, site="new"), of_case[row.case])
+    assert "of no site that was learnt (s0, s1, s2)" in capsys.readouterr().err
+    assert elsewhere.probabilities != known.probabilities
+
+
+def test_harmonising_what_cannot_be_is_refused(monkeypatch, tmp_path):
+    with pytest.raises(ConfigError, match="looks at no shape feature"):
+        Config(kind="age-sex", harmonise=True)
+    mutant, sites, measures = moved_by_site(30, 5)
+    whole, _ = shape_cases(monkeypatch, mutant, [*sites[:-1], None], measures)
+    with pytest.raises(CohortError, match="case 29"):
+        fit(whole, Config(kind="shape", harmonise=True), run(tmp_path))
+    whole, _ = shape_cases(monkeypatch, mutant, ["one"] * 30, measures)
+    with pytest.raises(ConfigError, match="1 sites"):
+        fit(whole, Config(kind="shape", harmonise=True), run(tmp_path))

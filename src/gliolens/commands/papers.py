@@ -74,15 +74,36 @@ def reproduce(
     return SOME_FAILED if done.failures else 0
 
 
-def survival(cohort: Positional[Path], *, by: Target, out: Out, json: bool = False) -> int:
-    """Draw and compare how long the patients of each class live; who is alive when last seen is censored there.
+def survival(
+    cohort: Positional[Path],
+    *,
+    out: Out,
+    by: Target | None = None,
+    predictions: Path | None = None,
+    cut: str = "median",
+    json: bool = False,
+) -> int:
+    """Draw and compare how long patients live, by class or by the risk that a bench's methods gave them.
+
+    Who is alive when last seen is censored there. With --predictions every method and control of a bench parts the
+    patients into low and high risk, by a cut from the training patients of each fold.
 
     Args:
         cohort: the cohort table with os_days and os_event.
-        by: whose classes are compared.
         out: where to write.
+        by: whose classes are compared.
+        predictions: folder of a bench of this cohort, whose risk groups are compared instead.
+        cut: high risk is from here on: median, that of the training patients; or a probability fixed beforehand.
         json: print JSON.
     """
+    if (by is None) == (predictions is None):
+        raise ConfigError("name either --by TARGET or --predictions BENCH")
+    if predictions is not None:
+        return _risk_groups(cohort, predictions, out, cut, json)
+    return _by_class(cohort, str(by), out, json)
+
+
+def _by_class(cohort: Path, by: str, out: Path, json: bool) -> int:
     from gliolens.survival import survival
 
     found = survival(cohort, out, by=by)
@@ -97,8 +118,30 @@ def survival(cohort: Positional[Path], *, by: Target, out: Out, json: bool = Fal
         print(f"hazards of {found.cox_n} patients with {found.cox_deaths} deaths, against {found.reference}:")
     for hazard in found.hazards:
         ratio = hazard.ratio
-        print(f"  {hazard.name}: {ratio.value:.2f} ({ratio.low:.2f} to {ratio.high:.2f}), p = {hazard.p:.2g}")
+        print(
+            f"  {hazard.name}: {ratio.value:.2f} ({ratio.low:.2f} to {ratio.high:.2f}), p = {hazard.p:.2g}; "
+            f"proportional hazards: p = {hazard.proportional_p:.2g}"
+        )
     print(f"{out / 'kaplan-meier.png'}\n{NOTICE}")
+    return 0
+
+
+def _risk_groups(cohort: Path, predictions: Path, out: Path, cut: str, json: bool) -> int:
+    from gliolens.risk_groups import risk_groups
+
+    found = risk_groups(cohort, predictions, out, cut=cut)
+    if json:
+        print((out / "risk-groups.json").read_text(encoding="utf-8"))
+        return 0
+    for one in found.judged:
+        sizes = ", ".join(f"{c.n} at {c.name} risk with {c.events} deaths" for c in one.curves)
+        test = "one group only" if one.test is None else f"log-rank p = {one.test.p:.2g}"
+        c = one.concordance
+        print(
+            f"{one.method}{' (control)' if one.control else ''}: {sizes}, {test}; "
+            f"C-index {c.value:.2f} ({c.low:.2f} to {c.high:.2f})"
+        )
+    print(f"{out / 'survival.html'}\n{NOTICE}")
     return 0
 
 

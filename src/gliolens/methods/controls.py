@@ -14,7 +14,9 @@ A method that does not beat these has not read the scan:
 
 Every class weighs the same in the fit, and the training share of each class is put back into the probabilities
 (`stats.priors`); the decision is the class of the largest q. A missing number takes the training median beside a
-column that says it was missing. `paper` and `sound` are the same.
+column that says it was missing. `paper` and `sound` are the same. With `harmonise`, what a site adds to the measures of
+the tumour is taken out first (ComBat, `stats.combat`), learnt from training patients; a patient of a site that was not
+learnt is read as he is, which is said.
 
     gliolens train controls cohort.csv --target idh --kind age-sex -o RUN
 
@@ -31,13 +33,14 @@ import numpy as np
 from sklearn.linear_model import LogisticRegression
 
 from gliolens.case import Case, CaseRow, Prediction, Volume
-from gliolens.errors import ModelError
+from gliolens.errors import CohortError, ConfigError, ModelError
 from gliolens.io.store import read_json, write_json
 from gliolens.loader import Arrays, Cases
 from gliolens.method import Run
 from gliolens.preprocess import brain_of, tumour_of
-from gliolens.progress import Tick
+from gliolens.progress import Tick, say
 from gliolens.radiomics.shape import FEATURES, shape_features
+from gliolens.stats.combat import Combat
 from gliolens.stats.priors import with_prior
 from gliolens.stats.scaling import Scaling
 
@@ -58,6 +61,7 @@ PLACE: Final = ("right", "front", "up", "width", "depth", "height")
 """Where a tumour's middle lies in the box around the brain, and how much of the box it spans, as shares."""
 MEASURES: Final = ("log_volume", *FEATURES, *PLACE)
 """What is measured of a tumour, in order."""
+_SHAPED: Final = ("shape", "shape-age", "mask", "permuted")
 
 VERSION: Final = 2
 """Raised whenever the same cases would give other numbers."""
@@ -76,11 +80,22 @@ class Config:
         series: not used; a control reads no scan.
         kind: which control.
         inverse_penalty: C of scikit-learn's ridge-penalised logistic regression.
+        harmonise: take out what a site adds to the shape features; of kinds that look at them.
+
+    Raises:
+        ConfigError: harmonise, and a kind that looks at no shape feature.
     """
 
     series: tuple[str, ...] = ()
     kind: Kind = "age-sex"
     inverse_penalty: float = 1.0
+    harmonise: bool = False
+
+    def __post_init__(self) -> None:
+        if self.harmonise and self.kind not in _SHAPED:
+            raise ConfigError(
+                f"harmonise with kind {self.kind}, which looks at no shape feature; kinds that do: {', '.join(_SHAPED)}"
+            )
 
     @classmethod
     def preset(cls, name: str) -> Self:
@@ -129,6 +144,7 @@ class Model:
     weights: tuple[tuple[float, ...], ...]
     bias: tuple[float, ...]
     prior: tuple[float, ...]
+    harmony: Combat | None = None
 
     def answer(self, row: CaseRow, ready: Arrays) -> Prediction:
         """Answer one case from its row of the cohort table and the measures of its tumour."""
@@ -143,6 +159,12 @@ class Model:
 
     def answer_from(self, case: str, known: Mapping[str, float | str]) -> Prediction:
         """Answer from named features; what is absent counts as unknown."""
+        if self.harmony is not None:
+            if known.get("site") not in self.harmony.sites:
+                say(
+                    f"{case}: of no site that was learnt ({', '.join(self.harmony.sites)}); read without harmonising"
+                )
+            known = _harmonised(known, self.harmony)
         z = self.scaling(np.array([self.features.vector(known)]))[0]
         logits = np.array(self.weights) @ z + self.bias
         q = np.exp(logits - logits.max())
@@ -179,13 +201,23 @@ def load(folder: Path) -> Model:
     whole: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in card.items()}
     whole["scaling"] = Scaling(**{k: tuple(v) for k, v in card["scaling"].items()})
     whole["weights"] = tuple(tuple(row) for row in card["weights"])
+    if whole.get("harmony") is not None:
+        whole["harmony"] = Combat.made(card["harmony"])
     return Model(features=Features(tuple(features["numbers"]), words, features["medians"]), **whole)
 
 
 def fit(cases: Cases, config: Config, run: Run) -> Model:
-    """Fit a control to cases whose target is known."""
+    """Fit a control to cases whose target is known.
+
+    Raises:
+        CohortError: to harmonise, and the site of a case is not known.
+        ConfigError: to harmonise, and there are fewer than two sites of `stats.combat.LEAST` cases.
+    """
     made = ready(cases, config, run.cache)
     known = [{**_by_name(m["tumour"]), **_of_row(row)} for m, row in zip(made, cases.rows, strict=True)]
+    harmony = _harmony(known, cases.rows) if config.harmonise else None
+    if harmony is not None:
+        known = [_harmonised(k, harmony) for k in known]
     features = _features(known, config.kind)
     x = np.array([features.vector(k) for k in known])
     y = np.array([run.classes.index(c) for c in cases.classes(run.target)])
@@ -205,7 +237,30 @@ def fit(cases: Cases, config: Config, run: Run) -> Model:
         weights=tuple(tuple(row) for row in weights.tolist()),
         bias=tuple(bias.tolist()),
         prior=tuple(prior.tolist()),
+        harmony=harmony,
     )
+
+
+def _harmony(known: Sequence[Mapping[str, float | str]], rows: Sequence[CaseRow]) -> Combat:
+    """What each site adds, of cases with every measure."""
+    nowhere = [row.case for row in rows if row.site is None]
+    if nowhere:
+        raise CohortError(
+            f"to harmonise, every site must be known: {len(nowhere)} cases have none ({', '.join(nowhere[:5])}); fill "
+            "in the column site, or leave harmonise off"
+        )
+    whole = [k for k in known if all(name in k for name in MEASURES)]
+    return Combat.learn(
+        np.array([[float(k[name]) for name in MEASURES] for k in whole]), [str(k["site"]) for k in whole]
+    )
+
+
+def _harmonised(known: Mapping[str, float | str], harmony: Combat) -> dict[str, float | str]:
+    """The same features, the tumour's without what its site adds."""
+    there = np.array([[float(known.get(name, math.nan)) for name in MEASURES]])
+    site = known.get("site")
+    found = harmony(there, [None if site is None else str(site)])[0]
+    return {**known, **{n: float(v) for n, v in zip(MEASURES, found, strict=True) if math.isfinite(v)}}
 
 
 def _softmax_form(machine: Any) -> tuple[np.ndarray, np.ndarray]:

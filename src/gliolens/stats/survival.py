@@ -55,11 +55,20 @@ class LogRank:
 
 @dataclass(frozen=True)
 class Hazard:
-    """By how much a covariate multiplies the hazard of death, with its 95 % interval and p."""
+    """By how much a covariate multiplies the hazard of death.
+
+    Attributes:
+        name: of the covariate.
+        ratio: with its 95 % interval.
+        p: of no difference.
+        proportional_p: of a ratio that is the same at all times, by Schoenfeld's residuals against the ranks of time
+            (Grambsch and Therneau 1994, doi 10.1093/biomet/81.3.515). Where it is small, one ratio does not tell all.
+    """
 
     name: str
     ratio: Interval
     p: float
+    proportional_p: float
 
 
 def kaplan_meier(name: str, days: Float[np.ndarray, " n"], died: Bool[np.ndarray, " n"]) -> Curve:
@@ -135,17 +144,20 @@ def cox(
     _check_covariates(died, covariates.astype(float))
     from lifelines import CoxPHFitter
     from lifelines.exceptions import ConvergenceError, ConvergenceWarning
+    from lifelines.statistics import proportional_hazard_test
 
     table = covariates.astype(float).assign(days_=days, died_=died)
     try:
         with np.errstate(), warnings.catch_warnings():
             warnings.simplefilter("error", ConvergenceWarning)
-            summary = CoxPHFitter().fit(table, "days_", "died_").summary
+            fitted = CoxPHFitter().fit(table, "days_", "died_")
+            check = proportional_hazard_test(fitted, table, time_transform="rank")
     except (ConvergenceError, ConvergenceWarning, np.linalg.LinAlgError) as error:
         raise ConfigError(f"no finite hazard ratio fits: {str(error).splitlines()[0]}") from error
+    summary, constant = fitted.summary, dict(zip(check.name, np.ravel(check.p_value), strict=True))
     if not np.isfinite(summary[_COLUMNS].to_numpy(float)).all():
         raise ConfigError("no finite hazard ratio fits; leave the covariate out that tells death from life")
-    return [_hazard(name, row) for name, row in summary.iterrows()]
+    return [_hazard(name, row, float(constant[name])) for name, row in summary.iterrows()]
 
 
 DEATHS = 5
@@ -166,9 +178,9 @@ def _check_covariates(died: np.ndarray, table: pd.DataFrame) -> None:
         )
 
 
-def _hazard(name: Any, row: "pd.Series[float]") -> Hazard:
+def _hazard(name: Any, row: "pd.Series[float]", proportional_p: float) -> Hazard:
     ratio, low, high, p = (float(row[column]) for column in _COLUMNS)
-    return Hazard(str(name), Interval(ratio, low, high), p)
+    return Hazard(str(name), Interval(ratio, low, high), p, proportional_p)
 
 
 def _check(days: np.ndarray, died: np.ndarray) -> None:
