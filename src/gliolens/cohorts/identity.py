@@ -26,6 +26,42 @@ _EXAMS = tuple(
 _BRATS_SITE = re.compile(r"brats1[789]_(CBICA|TCIA\d+|2013|TMC)_.*", re.IGNORECASE)
 
 
+_RELEASES: Final = (
+    ("TCGA", re.compile(r"TCGA-[A-Z0-9]{2}-[A-Z0-9]{4}.*", re.IGNORECASE)),
+    ("UCSF-PDGM", re.compile(r"UCSF-PDGM-\d+.*", re.IGNORECASE)),
+    ("UPENN-GBM", re.compile(r"UPENN-GBM-\d+.*", re.IGNORECASE)),
+    ("BraTS 2017 to 2020", re.compile(r"BraTS(17|18|19|20)_.*", re.IGNORECASE)),
+    ("BraTS 2021", re.compile(r"BraTS2021_\d+", re.IGNORECASE)),
+    ("BraTS 2023 and later", re.compile(r"BraTS-GLI-\d+-\d+", re.IGNORECASE)),
+)
+OVERLAPS: Final = (
+    ("TCGA", "BraTS 2017 to 2020"),
+    ("TCGA", "BraTS 2021"),
+    ("UCSF-PDGM", "BraTS 2021"),
+    ("UPENN-GBM", "BraTS 2021"),
+    ("BraTS 2017 to 2020", "BraTS 2021"),
+    ("TCGA", "BraTS 2023 and later"),
+    ("UCSF-PDGM", "BraTS 2023 and later"),
+    ("UPENN-GBM", "BraTS 2023 and later"),
+    ("BraTS 2017 to 2020", "BraTS 2023 and later"),
+    ("BraTS 2021", "BraTS 2023 and later"),
+)
+"""Releases of which the second holds patients of the first under other names.
+
+BraTS took from TCGA-GBM and TCGA-LGG (Bakas 2017, doi 10.1038/sdata.2017.117); its release of 2021 also from UCSF-PDGM
+and UPENN-GBM, and from the earlier ones (doi 10.7937/jc8x-9874); that of 2023 re-issued it (arXiv 2305.17033).
+"""
+
+
+def release_of(case: str) -> str | None:
+    """The public release whose ids look like this one, if any.
+
+    >>> release_of("BraTS20_Training_001"), release_of("UCSF-PDGM-0004"), release_of("Mueller 7")
+    ('BraTS 2017 to 2020', 'UCSF-PDGM', None)
+    """
+    return next((name for name, pattern in _RELEASES if pattern.fullmatch(case)), None)
+
+
 def patient_of(case: str) -> str:
     """The patient that a public data set's exam id names; the id itself where it names none.
 

@@ -46,19 +46,32 @@ def index(
     return 0
 
 
-def check(cohort: Positional[Path], *, target: Target | None = None, json: bool = False) -> int:
+def check(
+    cohort: Positional[Path],
+    *,
+    target: Target | None = None,
+    deep: bool = False,
+    against: Path | None = None,
+    json: bool = False,
+) -> int:
     """Read every case; say which are ok, fixable or refused, and what is suspicious about the cohort.
 
     Args:
         cohort: the cohort table.
         target: look for confounding of this target alone.
+        deep: also ask whether two cases are one patient by their scans, whether the scans tell the site, which
+            releases share patients, and which grades change from WHO 2016 to WHO 2021.
+        against: with --deep, the table of another cohort, to find whose patients are in both.
         json: print JSON.
     """
     from gliolens.cohorts.audit.check import check_cohort
     from gliolens.io.tables import read_cohort
     from gliolens.progress import Counter
 
-    report = check_cohort(read_cohort(cohort), target=target, jobs=-1, progress=Counter("checking cases"))
+    report = check_cohort(
+        read_cohort(cohort), target=target, deep=deep, against=read_cohort(against) if against else (), jobs=-1,
+        progress=Counter("checking cases"), comparing=Counter("comparing pairs"),
+    )  # fmt: skip
     print(as_json(report.to_json()) if json else report.to_text())
     return (
         INPUT_REFUSED

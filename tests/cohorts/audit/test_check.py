@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 from gliolens.case import CaseRow, Grid, Volume
-from gliolens.cohorts.audit.check import CohortReport, Finding, check_cohort, image_hash
+from gliolens.cohorts.audit.check import check_cohort
+from gliolens.cohorts.audit.look import image_hash
+from gliolens.cohorts.audit.verdicts import CohortReport, Finding
 from gliolens.errors import ConfigError
 from gliolens.io.nifti import read_volume, write_volume
 from gliolens.io.store import read_json, write_json

@@ -1,0 +1,131 @@
+"""What gives a label away without its tumour: the site, told from the table or from the scans, and the age."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import numpy as np
+
+from gliolens.case import CaseRow
+from gliolens.cohorts.audit.appearance import SiteTold, site_told
+from gliolens.cohorts.audit.confounds import SiteEffect, age_effect, site_effect
+from gliolens.cohorts.audit.verdicts import Finding
+from gliolens.labels import TARGET_TITLES, TARGETS
+from gliolens.stats.intervals import holm
+
+SITE_P, SITE_GAIN = 0.01, 0.15
+"""The label follows the site where p, corrected for the number of targets, is below, and balanced accuracy above
+chance by more than, these."""
+AGE_AUC = 0.75
+"""Area under the ROC curve from which age alone is said to win, if its interval lies above 0.5."""
+
+
+def label_follows_site(
+    rows: Sequence[CaseRow], group: Mapping[str, str], targets: Sequence[str]
+) -> tuple[Finding, ...]:
+    """Say for each target how far the site tells it, one entry a patient; `serious` where the label follows the site.
+
+    The p values of the targets are one family, corrected after Holm.
+
+    Args:
+        rows: the cohort.
+        group: the patient of each case, as `splits.patients` gives it.
+        targets: which targets.
+    """
+    effects = {}
+    for target in targets:
+        known = _one_each([row for row in rows if target in row.targets], group, lambda row: bool(row.site))
+        effect = site_effect([str(r.site) for r in known], [r.targets[target] for r in known])
+        if effect is not None:
+            effects[target] = (len(known), effect)
+    corrected = holm([effect.p for _, effect in effects.values()])
+    return tuple(
+        _follows(target, n, effect, p) for (target, (n, effect)), p in zip(effects.items(), corrected, strict=True)
+    )  # fmt: skip
+
+
+def _follows(target: str, patients: int, found: SiteEffect, p: float) -> Finding:
+    text = (
+        f"{TARGET_TITLES[target]} from the site alone, {patients} patients: balanced accuracy {found.accuracy:.2f} "
+        f"(chance {found.chance:.2f}), Cramér's V {found.cramers_v:.2f}, permutation p {found.p:.4f}"
+        f"{f', {p:.4f} after Holm' if p != found.p else ''}"
+    )
+    strong = p < SITE_P and found.accuracy - found.chance > SITE_GAIN
+    if strong:
+        text += "; a method can learn the scanner for the label. Test with leave-one-site-out"
+    severity = "serious" if strong else "warning" if p < 0.05 else "note"
+    return Finding(f"site and {target}", severity, text, (), found.accuracy)
+
+
+def age_tells(rows: Sequence[CaseRow], group: Mapping[str, str], target: str) -> Iterator[Finding]:
+    """Say how well age alone tells a target, one entry a patient."""
+    known = _one_each(rows, group, lambda row: row.age is not None and target in row.targets)
+    present = [c for c in TARGETS[target] if any(r.targets[target] == c for r in known)]
+    if len(present) < 2:
+        return
+    found = age_effect(
+        [float(r.age or 0.0) for r in known], [r.targets[target] == present[-1] for r in known]
+    )
+    if found is None:
+        return
+    wins = found.auc >= AGE_AUC and found.low > 0.5
+    text = (
+        f"{TARGET_TITLES[target]} {present[-1]} from age alone, {len(known)} patients: AUC {found.auc:.2f} "
+        f"({found.low:.2f} to {found.high:.2f}), {'older' if found.older else 'younger'} patients have it"
+    )
+    text += "; report no score without this one beside it" if wins else ""
+    yield Finding(f"age and {target}", "warning" if wins else "note", text, (), found.auc)
+
+
+def site_from_scans(
+    rows: Sequence[CaseRow],
+    appearances: Mapping[str, Mapping[str, np.ndarray]],
+    group: Mapping[str, str],
+    follows: Sequence[Finding],
+) -> Iterator[Finding]:
+    """Say whether the site can be told from the scans, and of which label it would give a network the answer.
+
+    Args:
+        rows: the cohort.
+        appearances: what `appearance` measured of each case that could be read.
+        group: the patient of each case.
+        follows: what `label_follows_site` found.
+    """
+    known = _one_each(rows, group, lambda row: bool(row.site) and bool(appearances.get(row.case)))
+    found = site_told([appearances[r.case] for r in known], [str(r.site) for r in known])
+    if found is None:
+        if len({row.site for row in rows if row.site}) > 1:
+            text = "fewer than two sites have eight patients whose scans can be measured; not tested"
+            yield Finding("site from the scans", "note", text)
+        return
+    told = found.p < SITE_P
+    yield Finding(
+        "site from the scans", "warning" if told else "note", _told(found, told), (), found.accuracy
+    )
+    both = [f.name.removeprefix("site and ") for f in follows if f.severity == "serious"] if told else []
+    for target in both:
+        text = (
+            f"the scans tell the site (balanced accuracy {found.accuracy:.2f}) and {TARGET_TITLES[target]} follows "
+            "the site: a network can answer by the scanner, and k-fold scores will not show it. Test with "
+            "`gliolens cohort split --kind leave-one-site-out`, and show the control `site` beside every score"
+        )
+        yield Finding(f"site, scans and {target}", "serious", text, (), found.accuracy)
+
+
+def _told(found: SiteTold, told: bool) -> str:
+    text = (
+        f"site told from brain outside the tumour ({', '.join(found.series)}), {found.patients} patients of "
+        f"{len(found.sites)} sites, five folds: balanced accuracy {found.accuracy:.2f} (chance {found.chance:.2f}), "
+        f"permutation p {found.p:.4f}"
+    )
+    if found.left_out:
+        text += f"; left out, with too few patients: {', '.join(found.left_out)}"
+    if told:
+        text += "; harmonise on training patients alone, and test on sites that were not learnt from"
+    return text
+
+
+def _one_each(
+    rows: Sequence[CaseRow], group: Mapping[str, str], wanted: Callable[[CaseRow], bool]
+) -> list[CaseRow]:
+    """One row a patient, of those wanted; in the order of case ids."""
+    found = sorted((row for row in rows if wanted(row)), key=lambda row: row.case)
+    return list({group[row.case]: row for row in found}.values())

@@ -1,0 +1,186 @@
+"""Which cases are one patient by their scans, whatever was done to intensities, axes, voxels or masks.
+
+Measured, with the threshold and the rates, in `docs/results.md` by `benchmarks/same_patient.py`.
+"""
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+import numpy as np
+from jaxtyping import Bool
+
+from gliolens.cohorts.audit.alignment import Shape, best_shift, refined
+from gliolens.cohorts.audit.fingerprint import SHAPE, Fingerprint
+from gliolens.labels import SERIES
+from gliolens.progress import Tick
+
+SAME: Final = 0.8
+"""Likeness from which two cases are called one patient: see `docs/results.md` for what lies on either side."""
+SUSPECTED: Final = 0.4
+"""Likeness after a shift alone, below which a pair is not aligned any further."""
+_ALL_PAIRS: Final = 1_500  # as many pairs are compared outright; of more, those that `_likeliest` names
+_NEAREST: Final = 10  # partners a case that are looked at closely in a large cohort
+_TURNED: Final = 0.1  # likeness to the cohort's mean that another orientation must gain
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two cases that look like one patient.
+
+    Attributes:
+        a, b: their places in the sequence compared, a before b.
+        alike: correlation after alignment, `SAME` to 1.
+        mirrored: whether one shows left where the other shows right.
+        series: what was compared.
+    """
+
+    a: int
+    b: int
+    alike: float
+    mirrored: bool
+    series: tuple[str, ...]
+
+
+def same_patients(
+    prints: Sequence[Fingerprint], *, own: int | None = None, tick: Tick | None = None
+) -> tuple[Pair, ...]:
+    """Find the pairs that are one patient.
+
+    Up to `_ALL_PAIRS` pairs are compared outright. Of more, each case's ten likeliest partners, told by matrix
+    products over cases that were moved onto the cohort's mean: so 1,000 cases make 10,000 comparisons, not 500,000.
+
+    Args:
+        prints: the cases, upright.
+        own: how many of them, from the first on, are the cohort's; pairs of two others are of no interest.
+        tick: progress over pairs.
+    """
+    pairs = list(_to_compare(prints, len(prints) if own is None else own))
+    found = []
+    for done, (a, b) in enumerate(pairs, start=1):
+        if (pair := _compared(prints, a, b)) is not None:
+            found.append(pair)
+        if tick is not None:
+            tick(done, len(pairs))
+    return tuple(sorted(found, key=lambda pair: -pair.alike))
+
+
+def upright(prints: Sequence[Fingerprint]) -> tuple[tuple[Fingerprint, ...], tuple[int, ...]]:
+    """Turn those cases whose header lies about their axes as the others are turned.
+
+    Each is compared with the mean of all in 24 orientations: all 48 of a lattice, but for mirror images left to
+    right, which the mean of many heads cannot tell; `same_patients` tries both. Most headers must be right.
+
+    Returns:
+        The cases, and the places of those that were turned.
+    """
+    if len(prints) < 3:  # nobody to ask which way is up
+        return tuple(prints), ()
+    out, turned = list(prints), []
+    for i, case in enumerate(prints):
+        mean = _mean(prints, tuple(case.stored))
+        plain = best_shift(mean, _shape(case, tuple(case.stored)))[0]
+        ways = [(best_shift(mean, _shape(way, tuple(case.stored)))[0], way) for way in _orientations(case)]
+        alike, way = max(ways, key=lambda scored: scored[0])
+        if alike > plain + _TURNED:
+            out[i] = way
+            turned.append(i)
+    return tuple(out), tuple(turned)
+
+
+# --- two cases ----------------------------------------------------------------------------------------------
+
+
+def _compared(prints: Sequence[Fingerprint], a: int, b: int) -> Pair | None:
+    series = tuple(s for s in SERIES if s in prints[a].stored and s in prints[b].stored)
+    if not series:
+        return None
+    one, other = _shape(prints[a], series), _shape(prints[b], series)
+    best = 0.0
+    for mirrored, seen in ((False, other), (True, other.mirrored())):
+        alike, shift = best_shift(one, seen)
+        if alike >= SUSPECTED and (alike := refined(one, seen, shift)) > best:
+            best, way = alike, mirrored
+    return Pair(a, b, best, way, series) if best >= SAME else None
+
+
+def _shape(case: Fingerprint, series: tuple[str, ...]) -> Shape:
+    return Shape(case.fields(series), case.inside)
+
+
+# --- all cases ----------------------------------------------------------------------------------------------
+
+
+def _mean(prints: Sequence[Fingerprint], series: tuple[str, ...]) -> Shape:
+    """Mean of the cases that have each series, and where most of them hold."""
+    fields = [np.mean([p.fields((s,))[0] for p in prints if s in p.stored], axis=0) for s in series]
+    return Shape(np.stack(fields), np.mean([p.inside for p in prints], axis=0) > 0.5)
+
+
+def _orientations(case: Fingerprint) -> Iterator[Fingerprint]:
+    """The 23 other orientations of a lattice, mirror images left to right not counted apart."""
+    for order in itertools.permutations(range(3)):
+        for flips in itertools.product((1, -1), repeat=2):
+            if (order, flips) != ((0, 1, 2), (1, 1)):
+                stored = {s: _turned(field, order, flips) for s, field in case.stored.items()}
+                yield replace(case, stored=stored, inside=_turned(case.inside, order, flips))
+
+
+def _turned(array: np.ndarray, order: tuple[int, ...], flips: tuple[int, ...]) -> np.ndarray:
+    """Axes put in another order and flipped (but the first), on the same grid: cut or filled with zeros."""
+    edge = max(SHAPE)
+    cube = np.pad(array, [((edge - n) // 2, edge - n - (edge - n) // 2) for n in array.shape])
+    turned = cube.transpose(order)[:, :: flips[0], :: flips[1]]
+    return np.ascontiguousarray(turned[tuple(slice((edge - n) // 2, (edge + n) // 2) for n in SHAPE)])
+
+
+def _to_compare(prints: Sequence[Fingerprint], own: int) -> Iterator[tuple[int, int]]:
+    everyone = [(a, b) for a in range(own) for b in range(a + 1, len(prints))]
+    if len(everyone) <= _ALL_PAIRS:
+        yield from everyone
+        return
+    alike = np.maximum(*_likeliest(prints))
+    np.fill_diagonal(alike, -2.0)
+    alike[own:, own:] = -2.0
+    near = np.argsort(-alike, axis=1)[:, :_NEAREST]
+    pairs = {(min(a, b), max(a, b)) for a in range(len(prints)) for b in near[a].tolist()}
+    yield from sorted(pair for pair in pairs if pair[0] < own)
+
+
+def _likeliest(prints: Sequence[Fingerprint]) -> tuple[np.ndarray, np.ndarray]:
+    """Correlation (n, n) of every two cases once each lies on the cohort's mean, as they are and one mirrored."""
+    series = tuple(s for s in SERIES if any(s in p.stored for p in prints))
+    means = {s: _mean(prints, (s,)) for s in series}
+    placed = [_placed(p, series, means) for p in prints]
+    fields, held = (np.stack(arrays) for arrays in zip(*placed, strict=True))
+    return tuple(_correlations(fields, held, seen, where) for seen, where in (
+        (fields, held), (fields[:, :, ::-1], held[:, :, ::-1])
+    ))  # type: ignore[return-value]  # fmt: skip
+
+
+def _placed(
+    case: Fingerprint, series: tuple[str, ...], means: dict[str, Shape]
+) -> tuple[np.ndarray, Bool[np.ndarray, "s d h w"]]:
+    """Fields of a case moved onto the mean, every second voxel, and where they hold; nowhere where it lacks one."""
+    own = tuple(case.stored)
+    mean = Shape(np.concatenate([means[s].fields for s in own]), means[own[0]].inside)
+    _, shift = best_shift(mean, _shape(case, own))
+    fields, held = np.zeros((len(series), *SHAPE), np.float32), np.zeros((len(series), *SHAPE), bool)
+    for k, name in enumerate(series):
+        if name in case.stored:
+            fields[k] = np.roll(case.fields((name,))[0], shift, axis=(0, 1, 2))
+            held[k] = np.roll(case.inside, shift, axis=(0, 1, 2))
+    return _halved(fields), _halved(held.astype(np.float32))
+
+
+def _halved(fields: np.ndarray) -> np.ndarray:
+    """Means of blocks of two voxels an edge."""
+    s, d, h, w = fields.shape
+    return np.asarray(fields.reshape(s, d // 2, 2, h // 2, 2, w // 2, 2).mean(axis=(2, 4, 6)))
+
+
+def _correlations(fields: np.ndarray, held: np.ndarray, seen: np.ndarray, where: np.ndarray) -> np.ndarray:
+    a, b, m, w = (array.reshape(len(array), -1) for array in (fields, seen, held, where))
+    energy = ((a**2) @ w.T) * (m @ (b**2).T)
+    return np.asarray((a @ b.T) / np.sqrt(np.maximum(energy, 1e-6)))
