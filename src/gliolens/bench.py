@@ -18,11 +18,11 @@ from gliolens.case import CaseRow
 from gliolens.cohorts.phantom.ceiling import CEILINGS, Truth, ceiling_note, read_truth
 from gliolens.cohorts.shuffle import mark_shuffled, shuffled_note, write_shuffled
 from gliolens.cohorts.splits import Split, kfold, leave_one_site_out, write_split
-from gliolens.errors import ConfigError
+from gliolens.errors import CohortError, ConfigError
 from gliolens.evidence import write_evidence, write_rows
 from gliolens.external import answers_elsewhere, check_strangers, drop_rows
 from gliolens.fidelity import nearest, write_fidelity
-from gliolens.io.store import file_hash, write_json
+from gliolens.io.store import file_hash, write_json, write_text
 from gliolens.io.tables import read_cohort
 from gliolens.labels import TARGET_TITLES
 from gliolens.loader import Cases
@@ -43,6 +43,7 @@ from gliolens.report.curves import read_curves
 from gliolens.report.page import write_bench_report
 from gliolens.report.paper_page import Section, table_section
 from gliolens.stats.classification import SCORE_TITLES
+from gliolens.strangeness import Familiar, looks_of, p_values, strangers_told
 from gliolens.train import Outcome, division_of, write_results
 from gliolens.usable import Usable, common_series, some_without_tumour, usable_cases
 
@@ -248,7 +249,19 @@ def _answer_elsewhere(there: _Elsewhere, field: _Field, inside: Sequence[Mapping
         "Drop: AUC here less there. The patients are others: the interval is of independent differences "
         "(Zou and Donner 2008).",
     )
-    return [table_section("On another cohort", shown, *notes)]
+    return [table_section("On another cohort", shown, *notes, _strangers(there, field))]
+
+
+def _strangers(there: _Elsewhere, field: _Field) -> str:
+    """Write which cases of the other cohort look unlike those here, and say how many."""
+    here, cache = field.found.cases, field.run.cache
+    try:
+        familiar = Familiar.learn(looks_of(here, cache, Counter("measuring how scans look")), here.series)
+    except CohortError as error:
+        return f"Which of them look unlike those here is not known: {error}."
+    found = p_values(familiar, there.found.cases, cache, Counter("measuring how scans look"))
+    write_text(field.run.folder / "elsewhere" / "strangers.csv", found.to_csv(index=False))
+    return f"{strangers_told(found)}; of patients like those here one in twenty would."
 
 
 def _drawn(out: Path, entrants: Sequence[Entrant], division: Split) -> list[Path]:

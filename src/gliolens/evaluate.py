@@ -10,7 +10,7 @@ import pandas as pd
 from gliolens.case import CaseRow
 from gliolens.cohorts.phantom.ceiling import read_truth
 from gliolens.errors import LeakError
-from gliolens.io.store import file_hash, read_json
+from gliolens.io.store import file_hash, read_json, write_text
 from gliolens.io.tables import read_cohort
 from gliolens.loader import Cases
 from gliolens.method import Run, changed, find_method
@@ -18,6 +18,7 @@ from gliolens.outline_scores import write_outlines
 from gliolens.progress import Counter, say
 from gliolens.protocol import Entrant, answer_rows, controls, entrant_of, score_beside_ceilings
 from gliolens.stats.priors import at_prevalence, shares_of
+from gliolens.strangeness import Familiar, p_values, strangers_told
 from gliolens.train import Outcome, model_folder, read_run, write_results
 from gliolens.usable import usable_cases
 
@@ -70,6 +71,10 @@ def evaluate(
     told = told if local is None else _at_prevalence(told, classes, local)
     whole, table = score_beside_ceilings(told, truth, target, classes, healthy=healthy)
     write_results(out, whole, table, found.failures)
+    if familiar := Familiar.load(run):
+        strange = p_values(familiar, found.cases, cache, Counter("measuring how scans look"))
+        write_text(out / "strangers.csv", strange.to_csv(index=False))
+        say(strangers_told(strange))
     drawn = write_outlines(out, files, found.cases.rows, seed=0)
     return Outcome(out, table, found.failures, drawn)
 

@@ -10,6 +10,7 @@ from typing import Any, Final
 import numpy as np
 
 from gliolens.case import Case, CaseRow, Prediction
+from gliolens.cohorts.audit.appearance import appearance
 from gliolens.errors import CaseError
 from gliolens.further import further_targets
 from gliolens.io.store import read_json
@@ -21,6 +22,7 @@ from gliolens.report.case_page import Answer
 from gliolens.report.scores import Score
 from gliolens.stats.intervals import Interval
 from gliolens.stats.priors import at_prevalence, shares_of
+from gliolens.strangeness import STRANGE, Familiar
 from gliolens.train import read_run
 
 NOTHING: Final[Mapping[str, Mapping[str, float]]] = MappingProxyType({})
@@ -37,6 +39,7 @@ class TrainedRun:
         model: fitted.
         further: scores of further targets that its method tells; empty for one that was not scored.
         prevalence: share of each class where the cases come from, which takes the place of the training share.
+        familiar: what the training patients look like, where that is known.
     """
 
     folder: Path
@@ -45,6 +48,7 @@ class TrainedRun:
     model: Model
     further: Mapping[str, Sequence[Mapping[str, Any]]]
     prevalence: Mapping[str, float] | None = None
+    familiar: Familiar | None = None
 
     def predict(self, case: Case) -> Prediction:
         """What it answers, with the local class shares where they are known."""
@@ -93,7 +97,8 @@ def read_trained(folder: Path, prevalence: Mapping[str, Mapping[str, float]] = N
     local = prevalence.get(settings["target"])
     if local is not None:
         shares_of(local, about["classes"])  # what is wrong is said before any case is read
-    return TrainedRun(folder, about, read_json(folder / "metrics.json")["scores"], model, further, local)
+    scores = read_json(folder / "metrics.json")["scores"]
+    return TrainedRun(folder, about, scores, model, further, local, Familiar.load(folder))
 
 
 def answers_of(
@@ -112,7 +117,7 @@ def answers_of(
         )
     prediction = run.predict(case)
     prediction = replace(prediction, heatmaps=run.model.explain(case))
-    beside = [drawn.beside_run] if drawn and prediction.labels is None else []
+    beside = [*_strange(case, run), *([drawn.beside_run] if drawn and prediction.labels is None else [])]
     told = {run.target: run.scores, **{t: s for t, s in run.further.items() if t not in settled}}
     settled.update(told)
     return [
@@ -166,6 +171,17 @@ def _cautions(row: CaseRow, run: TrainedRun, target: str, scores: Sequence[Mappi
     if better:
         out.append(f"On the patients held out, it did no better than {', '.join(better)} alone.")
     return out
+
+
+def _strange(case: Case, run: TrainedRun) -> list[str]:
+    """Whether the scans look unlike those learnt from."""
+    p = 1.0 if run.familiar is None else run.familiar.p_value(appearance(case))
+    if not p <= STRANGE:
+        return []
+    return [
+        f"The scans look unlike those learnt from: of {len(run.familiar.distances) if run.familiar else 0} training "
+        f"patients {p:.0%} are as far from the others (scanner, sequence or preparation): trust the answer less."
+    ]
 
 
 def _shares(run: TrainedRun, target: str) -> list[str]:

@@ -34,6 +34,7 @@ from gliolens.protocol import (
     score_beside_ceilings,
 )
 from gliolens.report.curves import write_curves
+from gliolens.strangeness import FILE, Familiar, looks_of
 from gliolens.usable import some_without_tumour, usable_cases
 
 
@@ -75,7 +76,7 @@ def train(
         method: name from `method.METHODS`.
         cohort: the cohort table.
         out: the run folder: `run.json`, `fidelity.json`, `splits.json`, `model/`, `controls/`, `predictions.csv`,
-            `metrics.json`, `figures/`.
+            `metrics.json`, `figures/`, `familiar.json`.
         target: what to tell, from `labels.TARGETS`.
         config: the method's settings.
         split: a stored split; a quarter of the patients is held out where not given.
@@ -107,12 +108,24 @@ def train(
     answers, table = score_beside_ceilings(answers, truth, target, found.classes, seed=seed, healthy=healthy)
     sides = found.cases.only(fold.train), found.cases.only(fold.test)
     further = _further(entrants[0], sides, run, cohort)
+    _keep_looks(out, sides[0], cache)
     describe_run(out, settings, cohort, sides[0], found.classes, run.others, found.left_out)
     write_fidelity(out, method, config)
     write_results(out, answers, table, found.failures)
     files = [out / "training" / e.folder / OUTLINES for e in entrants]
     outlines = write_outlines(out, files, found.cases.rows, seed=seed)
     return Outcome(out, table, found.failures, outlines, {t: f.table for t, f in further.items()})
+
+
+def _keep_looks(out: Path, trained: Cases, cache: Path) -> None:
+    """Keep what the training patients look like, so that a stranger is known."""
+    (out / FILE).unlink(missing_ok=True)
+    try:
+        Familiar.learn(looks_of(trained, cache, Counter("measuring how scans look")), trained.series).save(
+            out
+        )
+    except CohortError as error:
+        say(f"strangers will not be known: {error}")
 
 
 def _further(entrant: Entrant, sides: tuple[Cases, Cases], run: Run, cohort: Path) -> dict[str, Further]:

@@ -64,7 +64,7 @@ def _numbers(image: Image, calm: Mask) -> Float[np.ndarray, " k"] | None:
     low, middle, high = np.percentile(image[calm], (25, 50, 75))
     if low == high:
         return None
-    scaled = (image - middle) / (high - low)
+    scaled = ((image - middle) / (high - low)).astype(np.float32)
     spread = np.percentile(scaled[calm], _QUANTILES)
     rough = [[_roughness(scaled, calm, axis, far) for far in (1, 2)] for axis in range(3)]
     logs = np.log(np.maximum(rough, 1e-4))
