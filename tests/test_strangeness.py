@@ -92,7 +92,9 @@ def test_a_case_of_another_scanner_is_told_of_by_predict_and_evaluate(tmp_path, 
     for case in held:
         scan = cohort.parent / case / f"{case}_t1.nii.gz"
         stored = read_volume(scan, case)
-        noise = np.random.default_rng(0).normal(0, 0.3 * stored.volume.voxels.std(), stored.volume.voxels.shape)
+        noise = np.random.default_rng(0).normal(
+            0, 0.3 * stored.volume.voxels.std(), stored.volume.voxels.shape
+        )
         noisy = np.where(stored.volume.voxels > 0, stored.volume.voxels + noise, 0).astype(np.float32)
         write_volume(scan, Volume(noisy, stored.source.affine), stored.source)
     assert main(["evaluate", str(tmp_path / "run"), str(cohort)]) == 0

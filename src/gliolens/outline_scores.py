@@ -21,7 +21,8 @@ from gliolens.stats.segmentation import SEGMENTATION_SCORES, scores_by_region
 BUILT_IN: Final = "built-in outline"
 """What the table calls the network in the package, which has learnt from none of the user's patients."""
 TITLES: Final[Mapping[str, str]] = {
-    "dice": "Dice", "iou": "IoU", "hd95_mm": "HD95 (mm)", "lesionwise_dice": "lesion-wise Dice",
+    "dice": "Dice", "iou": "IoU", "hd95_mm": "HD95 (mm)", "surface_dice": "surface Dice (1 mm)",
+    "lesionwise_dice": "lesion-wise Dice",
 }  # fmt: skip
 
 

@@ -8,16 +8,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import ndimage
+from scipy.spatial.distance import cdist
 from sklearn.metrics import f1_score, jaccard_score
 
 from gliolens.errors import ConfigError
 from gliolens.stats.segmentation import (
+    TOLERANCE_MM,
     dice,
     dice_by_region,
     hd95,
     iou,
     lesionwise_dice,
     scores_by_region,
+    surface_dice,
 )
 
 masks = arrays(bool, (3, 4, 2))
@@ -182,5 +185,38 @@ def test_scores_of_regions_follow_the_scheme():
     labels[3:5, 3:5, 3:5] = 3
     found = scores_by_region(labels, labels, (2.0, 2.0, 2.0))
     assert set(found) == {"whole", "core", "enhancing"}
-    assert found["core"] == {"dice": 1, "iou": 1, "hd95_mm": 0, "lesionwise_dice": 1}
+    assert found["core"] == {"dice": 1, "iou": 1, "hd95_mm": 0, "surface_dice": 1, "lesionwise_dice": 1}
     assert set(scores_by_region(labels, labels, (1, 1, 1), scheme="binary")) == {"whole"}
+
+
+# --- normalised surface Dice -------------------------------------------------------------------------------------
+
+
+def by_brute_force(reference, predicted, spacing):
+    """Every rim voxel of one mask beside every rim voxel of the other."""
+    rims = []
+    for mask in (np.pad(reference, 1), np.pad(predicted, 1)):
+        rim = mask & ~ndimage.binary_erosion(mask)
+        rims.append(np.argwhere(rim) * spacing)
+    apart = cdist(*rims)
+    near = (apart.min(axis=1) <= TOLERANCE_MM).sum() + (apart.min(axis=0) <= TOLERANCE_MM).sum()
+    return near / (len(rims[0]) + len(rims[1]))
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.integers(0, 10_000), st.sampled_from([(1.0, 1.0, 1.0), (0.5, 1.0, 2.0)]))
+def test_surface_dice_is_that_of_brute_force(seed, spacing):
+    rng = np.random.default_rng(seed)
+    a, b = (ndimage.gaussian_filter(rng.random((9, 8, 7)), 1.0) > 0.5 for _ in range(2))
+    if a.any() and b.any():
+        assert surface_dice(a, b, spacing) == pytest.approx(by_brute_force(a, b, np.array(spacing)))
+
+
+def test_surface_dice_forgives_a_millimetre_and_no_more():
+    a, empty = np.zeros((20, 20, 20), bool), np.zeros((20, 20, 20), bool)
+    a[5:12, 5:12, 5:12] = True
+    assert surface_dice(a, a, (1, 1, 1)) == 1.0
+    assert surface_dice(a, np.roll(a, 1, axis=0), (1, 1, 1)) == 1.0
+    assert surface_dice(a, np.roll(a, 1, axis=0), (2, 1, 1)) < 1.0
+    assert surface_dice(a, empty, (1, 1, 1)) == 0.0
+    assert math.isnan(surface_dice(empty, empty, (1, 1, 1)))

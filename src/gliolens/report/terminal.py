@@ -51,4 +51,4 @@ def print_outlines(means: Sequence[Mapping[str, Any]]) -> None:
         digits = {s: 0 if s == "hd95_mm" else 2 for s in TITLES}
         cells = [_cell(row[s], d) for s, d in digits.items()]
         shown.add_row(str(row["method"]), REGION_TITLES[row["region"]].lower(), str(row["n"]), *cells)
-    Console(width=160).print(shown)
+    Console(width=180).print(shown)

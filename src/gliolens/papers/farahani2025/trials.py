@@ -15,6 +15,7 @@ from gliolens.outline_scores import outline_rows
 from gliolens.papers.farahani2025.networks import Network
 from gliolens.progress import say
 from gliolens.protocol import Entrant, answer_row, read_answers
+from gliolens.stats.segmentation import SEGMENTATION_SCORES
 from gliolens.tasks import Task, task_of
 
 METHOD: Final = "mts-unet"
@@ -62,7 +63,7 @@ def try_network(network: Network, train: Cases, test: Cases, run: Run, tasks: Se
         say(f"network: {network.name}")
         _train(network, train, test, replace(run, folder=folder), [t for t in tasks if t.target in answered])
     outlines = pd.read_csv(folder / "outlines.csv", dtype={"case": str, "patient": str}, keep_default_na=False,
-                           na_values={"dice": [""], "iou": [""], "hd95_mm": [""], "lesionwise_dice": [""]})  # fmt: skip
+                           na_values=dict.fromkeys(SEGMENTATION_SCORES, [""]))  # fmt: skip
     return Trial(
         network.name, {t: read_answers(file) for t, file in answered.items() if file.is_file()}, outlines
     )
