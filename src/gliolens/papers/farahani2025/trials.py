@@ -63,7 +63,7 @@ def try_network(network: Network, train: Cases, test: Cases, run: Run, tasks: Se
         say(f"network: {network.name}")
         _train(network, train, test, replace(run, folder=folder), [t for t in tasks if t.target in answered])
     outlines = pd.read_csv(folder / "outlines.csv", dtype={"case": str, "patient": str}, keep_default_na=False,
-                           na_values=dict.fromkeys(SEGMENTATION_SCORES, [""]))  # fmt: skip
+                           na_values={key: [""] for key in SEGMENTATION_SCORES})  # fmt: skip
     return Trial(
         network.name, {t: read_answers(file) for t, file in answered.items() if file.is_file()}, outlines
     )
