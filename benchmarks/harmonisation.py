@@ -4,8 +4,8 @@ nice python benchmarks/harmonisation.py ../shared/data/tables > docs/tables/harm
 
 Logarithms of the shape features of UCSF-PDGM, whose patients are dealt out to four made-up sites that move and stretch
 every feature, as other outliners and scanners would; once at random, once so that mutants gather at two sites. Nine
-sizes, none of which follows from the others; at the end all 14, of which five do. Everything, ComBat too, is learnt
-from training patients. Two minutes on one core.
+sizes, none of which follows from the others; at the end all 14, of which five all but do. Everything, ComBat
+too, is learnt from training patients. Two minutes on one core.
 """
 
 import sys

@@ -61,6 +61,12 @@ PLACE: Final = ("right", "front", "up", "width", "depth", "height")
 """Where a tumour's middle lies in the box around the brain, and how much of the box it spans, as shares."""
 MEASURES: Final = ("log_volume", *FEATURES, *PLACE)
 """What is measured of a tumour, in order."""
+SIZES: Final = (
+    "MeshVolume", "SurfaceArea", "Maximum3DDiameter", "Maximum2DDiameterSlice", "Maximum2DDiameterColumn",
+    "Maximum2DDiameterRow", "MajorAxisLength", "MinorAxisLength", "LeastAxisLength",
+)  # fmt: skip
+"""What is harmonised, as logarithms; the other features follow from these and are made anew. Harmonised by themselves
+they would no longer follow, by an amount that gives the site away (docs/results.md)."""
 _SHAPED: Final = ("shape", "shape-age", "mask", "permuted")
 
 VERSION: Final = 2
@@ -249,18 +255,37 @@ def _harmony(known: Sequence[Mapping[str, float | str]], rows: Sequence[CaseRow]
             f"to harmonise, every site must be known: {len(nowhere)} cases have none ({', '.join(nowhere[:5])}); fill "
             "in the column site, or leave harmonise off"
         )
-    whole = [k for k in known if all(name in k for name in MEASURES)]
-    return Combat.learn(
-        np.array([[float(k[name]) for name in MEASURES] for k in whole]), [str(k["site"]) for k in whole]
-    )
+    whole = [k for k in known if _has_sizes(k)]
+    return Combat.learn(np.array([_logs(k) for k in whole]), [str(k["site"]) for k in whole])
+
+
+def _has_sizes(known: Mapping[str, float | str]) -> bool:
+    return all(float(known.get(name, 0.0)) > 0 for name in SIZES)
+
+
+def _logs(known: Mapping[str, float | str]) -> list[float]:
+    return [math.log(float(known[name])) for name in SIZES]
 
 
 def _harmonised(known: Mapping[str, float | str], harmony: Combat) -> dict[str, float | str]:
-    """The same features, the tumour's without what its site adds."""
-    there = np.array([[float(known.get(name, math.nan)) for name in MEASURES]])
+    """The same features, the tumour's without what its site adds; as they are where a size is not known or 0."""
     site = known.get("site")
-    found = harmony(there, [None if site is None else str(site)])[0]
-    return {**known, **{n: float(v) for n, v in zip(MEASURES, found, strict=True) if math.isfinite(v)}}
+    if not _has_sizes(known) or site not in harmony.sites:
+        return dict(known)
+    mended = np.exp(harmony(np.array([_logs(known)]), [str(site)])[0])
+    size = dict(zip(SIZES, mended.tolist(), strict=True))
+    volume, surface, axis = size["MeshVolume"], size["SurfaceArea"], size["MajorAxisLength"]
+    grown = volume / float(known["MeshVolume"])  # voxels and mesh of one tumour differ by its rim alone
+    return {
+        **known,
+        **size,
+        "VoxelVolume": float(known["VoxelVolume"]) * grown,
+        "log_volume": float(known["log_volume"]) + math.log(grown),
+        "SurfaceVolumeRatio": surface / volume,
+        "Sphericity": (36 * math.pi * volume**2) ** (1 / 3) / surface,
+        "Elongation": size["MinorAxisLength"] / axis,
+        "Flatness": size["LeastAxisLength"] / axis,
+    }
 
 
 def _softmax_form(machine: Any) -> tuple[np.ndarray, np.ndarray]:
