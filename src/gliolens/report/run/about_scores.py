@@ -13,7 +13,7 @@ import pandas as pd
 from gliolens.cohorts.phantom.ceiling import CEILINGS
 from gliolens.protocol import SCORES
 from gliolens.report.run.about_cohort import classes
-from gliolens.report.run.files import METRICS, PREDICTIONS, NotKnownError, RunFiles
+from gliolens.report.run.files import METRICS, PREDICTIONS, SUBGROUPS, NotKnownError, RunFiles
 from gliolens.report.scores import Score, verdict
 from gliolens.report.words import in_words
 from gliolens.stats.classification import SCORE_TITLES
@@ -73,9 +73,10 @@ def intervals(run: RunFiles) -> str:
     """How uncertainty was measured."""
     if not any(key.endswith("_low") for key in run.ask(METRICS, "scores")[0]):
         raise NotKnownError(f"{run.folder / METRICS}: no interval")
+    folds = "; widened for what folds share (Nadeau and Bengio 2003)" if run.is_bench else ""
     return (
         "95 % intervals over patients: DeLong's for the AUC where there are two classes and a case a patient; else, "
-        "and for the other scores, a bootstrap of patients within each class (2,000 draws). The verdict rests on no "
+        f"and for the other scores, a bootstrap of patients within each class (2,000 draws){folds}. The verdict rests on no "
         "p-value: a method counts as better than a control where their intervals do not overlap, which errs towards "
         "doubt."
     )
@@ -109,11 +110,39 @@ def internal(run: RunFiles) -> str:
     return f"Patients held out of the same cohort table. {_of_methods(run, ('auc',))}"
 
 
+def performance_in_groups(run: RunFiles) -> str:
+    """The scores of each method, over all and within parts of the patients."""
+    return f"{performance(run)} {groups(run)}"
+
+
+def groups(run: RunFiles) -> str:
+    """The AUC of each method within ages, sexes, sites and grades, where both classes are there."""
+    names = ("method", "control", "by", "part", "n", "auc", "auc_low", "auc_high")
+    table = pd.DataFrame({name: run.ask(SUBGROUPS, name) for name in names})
+    mine = table[~table["control"] & table["auc_low"].notna()]
+    if mine.empty:
+        raise NotKnownError(f"{run.folder / SUBGROUPS}: no method has an AUC with an interval in any part")
+    told = [
+        f"{name}: "
+        + "; ".join(
+            f"{row.by} {row.part} (n = {row.n}) {row.auc:.2f} ({row.auc_low:.2f} to {row.auc_high:.2f})"
+            for row in parts.itertuples()
+        )
+        for name, parts in mine.groupby("method", sort=False)
+    ]
+    return f"AUC within parts of the patients, not corrected for their number. {'. '.join(told)}."
+
+
+def elsewhere(run: RunFiles) -> Sequence[str]:
+    """Scores on other cohorts: of `gliolens evaluate` into the run's folder, and of `gliolens bench --external`."""
+    return [*run.named("evaluation-", "/metrics.json"), *run.named("elsewhere/", "metrics.json")]
+
+
 def external(run: RunFiles) -> str:
-    """How the model did on other cohorts, where `gliolens evaluate` wrote into the run's folder."""
-    files = run.named("evaluation-", "/metrics.json")
+    """How the model did on other cohorts."""
+    files = elsewhere(run)
     if not files:
-        raise NotKnownError(f"{run.folder}: no evaluation-COHORT folder")
+        raise NotKnownError(f"{run.folder}: no evaluation-COHORT folder, and no elsewhere")
     return " ".join(
         f"{file.split('/')[0].removeprefix('evaluation-')}: {_of_methods(run, ('auc',), file)}"
         for file in files
@@ -160,6 +189,6 @@ def cautions(run: RunFiles) -> str:
         told.append("The cohort is simulated: nothing here is shown of patients.")
     if (n := min(row["n"] for row in run.ask(METRICS, "scores"))) < FEW:
         told.append(f"Few cases were tested ({n}): intervals are wide.")
-    if not run.named("evaluation-", "/metrics.json"):
+    if not elsewhere(run):
         told.append("No other cohort was tested.")
     return " ".join(told)

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
+import pandas as pd
+
 from gliolens.errors import ModelError
 from gliolens.io.store import read_json
 from gliolens.protocol import read_answers
@@ -13,10 +15,11 @@ PREDICTIONS: Final = "predictions.csv"
 METRICS: Final = "metrics.json"
 SPLITS: Final = "splits.json"
 FAILURES: Final = "failures.json"
+SUBGROUPS: Final = "subgroups.csv"
 _KINDS: Final = ("run.json", "bench.json")
 _OTHERS: Final = (
     METRICS, SPLITS, FAILURES, "outlines.json", "fidelity.json", "*/fidelity.json", "model/card.json",
-    "evaluation-*/metrics.json", "further/*/metrics.json",
+    "evaluation-*/metrics.json", "elsewhere/metrics.json", "further/*/metrics.json",
 )  # fmt: skip
 
 
@@ -31,7 +34,7 @@ class RunFiles:
     Attributes:
         folder: of the run.
         name: `run.json` or `bench.json`: what tells its settings.
-        contents: JSON objects, and the table of answers, by file name relative to the folder.
+        contents: JSON objects, and the tables of answers and of parts of the patients, by file name in the folder.
         asked: files and keys that an answer rests on.
         seen: files that an answer would do without, and that were there.
     """
@@ -101,4 +104,7 @@ def read_run_files(folder: Path) -> RunFiles:
     contents: dict[str, Any] = {path.relative_to(folder).as_posix(): read_json(path) for path in paths}
     if (folder / PREDICTIONS).is_file():
         contents[PREDICTIONS] = read_answers(folder / PREDICTIONS)
+    if (folder / SUBGROUPS).is_file():
+        contents[SUBGROUPS] = pd.read_csv(folder / SUBGROUPS, dtype={"by": str, "part": str}, keep_default_na=False,
+                                          na_values={"auc": [""], "auc_low": [""], "auc_high": [""]})  # fmt: skip
     return RunFiles(folder, name, contents)
