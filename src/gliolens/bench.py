@@ -7,6 +7,7 @@ may be (`nested`) and what another cohort says (`external`).
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -145,7 +146,7 @@ def _hold(
     sections = write_evidence(out, answers, sure, table, field.rows, run.target, run.classes, seed=run.seed)
     if there:
         sections += _answer_elsewhere(there, field, table)
-    _write_settings(out, field.entrants, asked, found.left_out)
+    _write_settings(field, asked)
     _write_page(field, table, asked, found.cases.only(set(answers["case"])), sections)
     drawn = write_outlines(out, _drawn(out, field.entrants, division), found.cases.rows, seed=run.seed)
     return Outcome(out, table, found.failures, drawn)
@@ -269,14 +270,22 @@ def _drawn(out: Path, entrants: Sequence[Entrant], division: Split) -> list[Path
     return [out / e.folder / f"fold-{k + 1}" / OUTLINES for e in entrants for k in range(len(division.folds))]
 
 
-def _write_settings(
-    out: Path, entrants: Sequence[Entrant], asked: Mapping[str, Any], left_out: Mapping[str, str]
-) -> None:
-    for entrant in entrants:
+def _write_settings(field: _Field, asked: Mapping[str, Any]) -> None:
+    """Write `bench.json`: settings, which method each row is, what was left out and why, and with which software."""
+    out, found = field.run.folder, field.found
+    for entrant in field.entrants:
         write_fidelity(out / entrant.folder, entrant.method, entrant.config)
-    rows = {e.name: e.method for e in entrants}
     write_json(
-        out / "bench.json", {"settings": asked, "rows": rows, "left_out": left_out, "software": software()}
+        out / "bench.json",
+        {
+            "settings": asked,
+            "rows": {e.name: e.method for e in field.entrants},
+            "cohort": field.cohort.name,
+            "label_schemes": sorted({row.label_scheme for row in found.cases.rows if row.label_scheme}),
+            "left_out": found.left_out,
+            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+            "software": software(),
+        },
     )
 
 

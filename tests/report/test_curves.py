@@ -81,3 +81,9 @@ def test_the_band_counts_patients_and_not_their_exams():
     once = roc_band(truth, score, list(told["patient"]))
     thrice = roc_band(np.tile(truth, 3), np.tile(score, 3), list(told["patient"]) * 3)
     assert (thrice[2] - thrice[1]).mean() == pytest.approx((once[2] - once[1]).mean(), rel=0.05)
+
+
+def test_of_one_class_alone_there_is_no_curve_and_no_warning(tmp_path):
+    told = answers("m").assign(truth="a")
+    write_curves(tmp_path, told)
+    assert read_curves(tmp_path)

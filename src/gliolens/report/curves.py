@@ -79,7 +79,8 @@ def _roc(answers: pd.DataFrame, classes: list[str]) -> Figure:
             grid, low, high = roc_band(truth.to_numpy(), rank.to_numpy(), list(mine["patient"]))
             axes.fill_between(grid, low, high, color=line.get_color(), alpha=0.15, lw=0)
     axes.set_title(f"positive class: {classes[1]}", fontsize=10)
-    axes.legend(frameon=False, fontsize=8, loc="lower right")
+    if axes.get_legend_handles_labels()[1]:  # of one class alone there is no curve
+        axes.legend(frameon=False, fontsize=8, loc="lower right")
     return figure
 
 

@@ -237,8 +237,6 @@ def sites_left_out(run: RunFiles) -> str:
 
 def outcome(run: RunFiles) -> str:
     """What is told, and by which scheme of labels where that is known."""
-    if run.is_bench:
-        return f"{target(run)}, as the cohort table has it."
     schemes = run.about("label_schemes")
     return f"{target(run)}, as the cohort table has it; labels after {', '.join(schemes) or 'no scheme that is named'}."
 
