@@ -63,7 +63,7 @@ def counted(names: Iterable[str], order: Sequence[str] = ()) -> str:
 
 def sources(run: RunFiles) -> str:
     """The cohort table, by name and hash."""
-    name = "" if run.is_bench else f" {run.about('cohort')}"
+    name = f" {run.about('cohort')}"
     return f"All cases stand in one cohort table{name}, SHA-256 {run.about('settings', 'cohort')}."
 
 

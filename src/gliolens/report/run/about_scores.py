@@ -76,9 +76,9 @@ def intervals(run: RunFiles) -> str:
     folds = "; widened for what folds share (Nadeau and Bengio 2003)" if run.is_bench else ""
     return (
         "95 % intervals over patients: DeLong's for the AUC where there are two classes and a case a patient; else, "
-        f"and for the other scores, a bootstrap of patients within each class (2,000 draws){folds}. The verdict rests "
-        "on no p-value: a method counts as better than a control where their intervals do not overlap, which errs towards "
-        "doubt."
+        f"and for the other scores, a bootstrap of patients within each class (2,000 draws){folds}. The verdict "
+        "rests on no p-value: a method counts as better than a control where their intervals do not overlap, which "
+        "errs towards doubt."
     )
 
 
