@@ -14,12 +14,14 @@ from torch import Tensor
 
 from gliolens.case import Case, CaseRow, Grid, Volume
 from gliolens.encoders.encoder import Encoder
+from gliolens.errors import CohortError
 from gliolens.io.content import address
 from gliolens.io.store import content_hash, file_hash, whole_folder
 from gliolens.loader import Arrays, Cases, Kept
 from gliolens.ops.geometry import bounding_box, resample
 from gliolens.preprocess import brain_of, cut, rescaled, slice_grid
 from gliolens.progress import Tick
+from gliolens.stats.combat import Combat
 from gliolens.types import Mask
 
 VERSION: Final = 1
@@ -180,3 +182,30 @@ def without_each(vectors: np.ndarray, how: Pooling) -> np.ndarray:
 def by_series(vectors: Mapping[str, np.ndarray], series: Sequence[str]) -> np.ndarray:
     """Vectors of slices (S, dim x series), the series of a slice one after another."""
     return np.concatenate([vectors[s] for s in series], axis=1)
+
+
+# --- what a site adds ------------------------------------------------------------------------------------------
+
+
+def harmony_of(cases: Cases, embedded: Sequence[Arrays], series: Sequence[str]) -> dict[str, Combat]:
+    """What each site adds to the vectors of each series, learnt from their means over slices.
+
+    Raises:
+        CohortError: the site of a case is not known.
+        ConfigError: fewer than two sites have `stats.combat.LEAST` cases.
+    """
+    if nowhere := [row.case for row in cases.rows if row.site is None]:
+        raise CohortError(
+            f"to harmonise, every site must be known: {len(nowhere)} cases have none ({', '.join(nowhere[:5])}); fill "
+            "in the column site, or leave harmonise off"
+        )
+    sites = [str(row.site) for row in cases.rows]
+    return {s: Combat.learn(np.stack([pooled(e[s], "mean") for e in embedded]), sites) for s in series}
+
+
+def harmonised(embedded: Arrays, site: str | None, harmony: Mapping[str, Combat]) -> Arrays:
+    """Vectors of slices (S, dim) without what the site adds: the same for each slice, and so for their mean."""
+    if not harmony:
+        return embedded
+    mended = {s: learnt(embedded[s], [site] * len(embedded[s])) for s, learnt in harmony.items()}
+    return {**embedded, **{s: v.astype(np.float32) for s, v in mended.items()}}

@@ -179,3 +179,65 @@ def test_settings_that_make_no_sense_are_refused():
         changed(Config(), {"folds": 1})
     with pytest.raises(ConfigError, match="hidden"):
         changed(Config(), {"hidden": -1})
+
+
+# --- harmonising ------------------------------------------------------------------------------------------------
+
+
+def moved_by_site(cases, monkeypatch, factor=5.0):
+    """Vectors of the cases to which each site adds numbers of its own, the same for all slices."""
+    rng, plain = np.random.default_rng(0), method.ready
+    added = {site: factor * rng.normal(size=(len(SERIES), 4096)) for site in ("site-A", "site-B")}
+
+    def ready(asked, config, cache, tick=None):
+        made = plain(asked, config, cache, tick)
+        return [
+            {**dict(m), **{s: (m[s] + added[row.site][k][: m[s].shape[1]]).astype(np.float32)
+                           for k, s in enumerate(config.series)}}
+            for m, row in zip(made, asked.rows, strict=True)
+        ]  # fmt: skip
+
+    monkeypatch.setattr(method, "ready", ready)
+    return replace(cases, rows=tuple(
+        replace(row, site=("site-A", "site-B")[i % 2]) for i, row in enumerate(cases.rows)))  # fmt: skip
+
+
+def test_what_a_site_adds_to_every_slice_changes_no_answer(cases, run, monkeypatch, tmp_path):
+    """Two sites with other patients but the same numbers added: as if they had added others."""
+    config = replace(QUICK, pooling="mean", harmonise=True)
+    answers = []
+    for factor in (0.0, 50.0):
+        with monkeypatch.context() as patch:
+            moved = moved_by_site(cases, patch, factor)
+            model = method.fit(moved, config, replace(run, folder=tmp_path / str(factor)))
+            made = method.ready(moved, config, run.cache)
+            answers.append(
+                [
+                    model.answer(r, m).probabilities["grade"]["HGG"]
+                    for r, m in zip(moved.rows, made, strict=True)
+                ]
+            )
+    assert answers[1] == pytest.approx(answers[0], abs=1e-3)
+
+
+def test_a_harmonised_model_comes_back_and_says_where_it_cannot_harmonise(
+    cases, run, monkeypatch, tmp_path, capsys
+):
+    moved = moved_by_site(cases, monkeypatch)
+    config = replace(QUICK, pooling="max", harmonise=True)
+    model = method.fit(moved, config, run)
+    model.save(tmp_path / "m")
+    again = method.load(tmp_path / "m")
+    row, made = moved.rows[0], method.ready(moved, config, run.cache)[0]
+    known = again.answer(row, made)
+    assert known == model.answer(row, made)
+    capsys.readouterr()
+    elsewhere = again.answer(replace(row, site="site-C"), made)
+    assert "of no site that was learnt (site-A, site-B)" in capsys.readouterr().err
+    assert elsewhere.probabilities != known.probabilities
+
+
+def test_harmonising_needs_every_site(cases, run):
+    rows = (replace(cases.rows[0], site=None), *cases.rows[1:])
+    with pytest.raises(CohortError, match=cases.rows[0].case):
+        method.fit(replace(cases, rows=rows), replace(QUICK, pooling="mean", harmonise=True), run)

@@ -19,7 +19,7 @@ Needs no tumour mask (the controls beside it do). See docs/results.md for time a
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal, Self
@@ -29,7 +29,7 @@ import torch
 
 from gliolens.case import Case, CaseRow, Prediction, Volume
 from gliolens.cohorts.splits import kfold
-from gliolens.embedding import FRAME_MM, embed, pools_of, vectors_of
+from gliolens.embedding import FRAME_MM, embed, harmonised, harmony_of, pools_of, vectors_of
 from gliolens.embedding import VERSION as CUT
 from gliolens.encoders.catalogue import find_encoder
 from gliolens.encoders.encoder import Encoder
@@ -50,6 +50,7 @@ from gliolens.readers import (
     vectors_for,
 )
 from gliolens.saved import read_model, write_model
+from gliolens.stats.combat import Combat
 from gliolens.stats.priors import with_prior
 
 VERSION = 2
@@ -70,6 +71,8 @@ class Config:
         hidden: width of the hidden layer; 0 is logistic regression.
         standardise: give every number of a vector mean 0 and standard deviation 1 among training patients.
         balanced: let every class weigh the same, and put the class shares back into the answer.
+        harmonise: take out what a site adds to the vectors (`stats.combat`), learnt from the training patients; a case
+            of another site is read as it is.
     """
 
     series: tuple[str, ...] = SERIES
@@ -81,6 +84,7 @@ class Config:
     hidden: int = 0
     standardise: bool = True
     balanced: bool = True
+    harmonise: bool = False
 
     def __post_init__(self) -> None:
         if self.folds < 2 or self.hidden < 0:
@@ -229,10 +233,14 @@ def fit(cases: Cases, config: Config, run: Run) -> "Model":
 
     Raises:
         CaseError: a case cannot be read.
-        CohortError: the pooling is to be chosen, and a class has a single training patient.
+        CohortError: the pooling is to be chosen, and a class has a single training patient; to harmonise, and the site
+            of a case is not known.
+        ConfigError: to harmonise, and there are fewer than two sites of `stats.combat.LEAST` cases.
     """
     folds = _inner_folds(cases, config, run.target) if config.pooling == "chosen" else 0
     embedded = ready(cases, config, run.cache, Counter("encoding cases"))
+    harmony = harmony_of(cases, embedded, config.series) if config.harmonise else {}
+    embedded = [harmonised(e, row.site, harmony) for e, row in zip(embedded, cases.rows, strict=True)]
     if config.pooling == "chosen":
         losses = choose(cases, embedded, config, run, folds)
         choice = preferred(losses)
@@ -246,7 +254,9 @@ def fit(cases: Cases, config: Config, run: Run) -> "Model":
     usual = {s: v.mean(axis=0) for (s, _), v in pools_of(embedded, choice.series, (how,)).items()}
     encoder = _encoder(config.encoder, config.weights, config.offline).identity
     told = tuple((c.pooling, c.series, float(loss.mean())) for c, loss in losses.items())
-    return Model(run.target, run.classes, config, reader, tuple(shares.tolist()), usual, encoder, told)
+    return Model(
+        run.target, run.classes, config, reader, tuple(shares.tolist()), usual, encoder, told, harmony
+    )
 
 
 # --- the fitted model ------------------------------------------------------------------------------------------
@@ -260,6 +270,7 @@ class Model:
         usual: pooled vector (dim,) of each series, mean of the training patients.
         encoder: identity of the encoder it was trained with.
         tried: pooling, series and inner log loss of every configuration, where one was chosen.
+        harmony: what each site adds to the vectors of each series; empty where that is left in.
     """
 
     target: str
@@ -270,6 +281,7 @@ class Model:
     usual: Mapping[str, np.ndarray]
     encoder: str
     tried: tuple[tuple[str, tuple[str, ...], float], ...] = ()
+    harmony: Mapping[str, Combat] = field(default_factory=dict)
 
     def answer(self, row: CaseRow, ready: Arrays) -> Prediction:
         """Answer one case: the training's class shares put back, decision by the balanced posterior.
@@ -278,7 +290,7 @@ class Model:
             ModelError: the encoder at hand, which `ready` was made with, is not that of the training.
         """
         self._find_encoder()
-        q = self.reader([ready])
+        q = self.reader([self._mended(row.case, row.site, ready)])
         p = with_prior(q, np.array(self.prior))[0]
         return Prediction(
             case=row.case,
@@ -289,8 +301,9 @@ class Model:
 
     def predict(self, case: Case) -> Prediction:
         """Answer one case, and say what each series adds to the log odds of the decision."""
-        embedded = self._embedded(case)
-        answer = self.answer(CaseRow(case.id, case.patient), embedded)
+        seen = self._seen(case)
+        answer = self.answer(CaseRow(case.id, case.patient, site=case.site), seen)
+        embedded = self._mended(case.id, case.site, seen)
         decided = self.classes.index(answer.decisions[self.target])
         added = series_influence(self.reader, embedded, self.usual, decided)
         named = {f"{SERIES_TITLES[s]} (log odds)": value for s, value in added.items()}
@@ -301,7 +314,7 @@ class Model:
 
         With attention there is a second map: how much each slice counts.
         """
-        embedded = self._embedded(case)
+        embedded = self._mended(case.id, case.site, self._seen(case))
         if len(embedded["affines"]) < 2:
             return {}  # a volume's one vector, or a single slice: none can be left out
         decided = int(self.reader([embedded])[0].argmax())
@@ -310,7 +323,13 @@ class Model:
             maps[f"{self.target}_attention"] = self.reader.attention(embedded)
         return {name: _as_volume(values, embedded["affines"]) for name, values in maps.items()}
 
-    def _embedded(self, case: Case) -> Arrays:
+    def _mended(self, case: str, site: str | None, embedded: Arrays) -> Arrays:
+        known = next(iter(self.harmony.values())).sites if self.harmony else ()
+        if known and site not in known:
+            say(f"{case}: of no site that was learnt ({', '.join(known)}): read without harmonising")
+        return harmonised(embedded, site, self.harmony)
+
+    def _seen(self, case: Case) -> Arrays:
         return _vectors(case, self.config.series, self.reader.series, self._find_encoder())
 
     def _find_encoder(self) -> Encoder:
@@ -329,6 +348,7 @@ class Model:
         about = {
             "target": self.target, "classes": self.classes, "config": asdict(self.config), "reader": about,
             "prior": self.prior, "encoder": self.encoder, "tried": self.tried,
+            "harmony": {s: asdict(learnt) for s, learnt in self.harmony.items()},
         }  # fmt: skip
         write_model(folder, "volume-embedding", VERSION, tensors, about)
 
@@ -359,7 +379,8 @@ def load(folder: Path) -> Model:
     kind = AttentionReader if card["reader"]["pooling"] == "attention" else PooledReader
     config = changed(Config(), card["config"])
     tried = tuple((pooling, tuple(series), loss) for pooling, series, loss in card["tried"])
+    harmony = {s: Combat.made(about) for s, about in card.get("harmony", {}).items()}
     return Model(
         card["target"], tuple(card["classes"]), config, kind.made(learnt, card["reader"]), tuple(card["prior"]),
-        usual, card["encoder"], tried,
+        usual, card["encoder"], tried, harmony,
     )  # fmt: skip
