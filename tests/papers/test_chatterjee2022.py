@@ -199,6 +199,6 @@ def test_the_headlines_are_accuracy_and_auc_of_the_pretrained_network(done):
     assert accuracy.soundly == told[f"here: pretrained {SOUND}"]
     rows = {row[""]: row["AUC"] for row in done.results["controls"]}
     names = ("pretrained MC3", f"pretrained {SOUND}", "age and sex")
-    assert (auc.here, auc.soundly, auc.age) == tuple(rows[name] for name in names)
+    assert repr((auc.here, auc.soundly, auc.age)) == repr(tuple(rows[name] for name in names))
     free = json.loads((done.folder / "results.json").read_text())["verdict"]
     assert accuracy.verdict.endswith(free)

