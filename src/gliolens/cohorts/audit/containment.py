@@ -98,7 +98,8 @@ def _contained(
     }  # fmt: skip
     text = (
         f"{n['all']} of {counted(people, 'patient')} ({n['all'] / people:.0%}) are in the other cohort too: "
-        f"{n['name']} by name or alias, {n['image']} by the same image, {n['scan']} by likeness ({n['new']} by it alone)"
+        f"{n['name']} by name or alias, {n['image']} by the same image, "
+        f"{n['scan']} by likeness ({n['new']} by it alone)"
     )
     if found:
         text += (
