@@ -80,7 +80,7 @@ def _grid_around(mask: Mask, grid: Grid) -> Grid:
     return Grid(SHAPE, affine)
 
 
-def _read(image: Image, grid: Grid, coarse: Grid) -> Image:
+def _read(image: Image, grid: Grid, coarse: Grid) -> Float32[np.ndarray, "d h w"]:
     """An image at the coarse grid, blurred first by half a coarse voxel so that fine detail leaves no pattern."""
     widths = [VOXEL_MM / (2 * mm) if mm < VOXEL_MM else 0.0 for mm in grid.spacing]
     return np.asarray(resample(Volume(ndimage.gaussian_filter(image, widths), grid.affine), coarse))
