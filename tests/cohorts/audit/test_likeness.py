@@ -58,7 +58,7 @@ def test_different_brains_are_not_alike(prints):
     assert same_patients(prints) == ()
 
 
-@settings(max_examples=4, deadline=None)
+@settings(max_examples=3, deadline=None)
 @given(st.integers(0, 2**16))
 def test_a_brain_turned_scaled_moved_and_cut_smaller_is_itself(prints, seed):
     rng = np.random.default_rng(seed)

@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
-from jaxtyping import Bool
 
 from gliolens.cohorts.audit.alignment import Shape, best_shift, refined
 from gliolens.cohorts.audit.fingerprint import SHAPE, Fingerprint
@@ -171,8 +170,8 @@ def _likeliest(prints: Sequence[Fingerprint]) -> tuple[np.ndarray, np.ndarray]:
 
 def _placed(
     case: Fingerprint, series: tuple[str, ...], means: dict[str, Shape]
-) -> tuple[np.ndarray, Bool[np.ndarray, "s d h w"]]:
-    """Fields of a case moved onto the mean, every second voxel, and where they hold; nowhere where it lacks one."""
+) -> tuple[np.ndarray, np.ndarray]:
+    """Fields of a case moved onto the mean, halved, and the share of each voxel where they hold, 0 if it lacks one."""
     own = tuple(name for name in series if name in case.stored)
     shift = (0, 0, 0)
     if own:
