@@ -84,7 +84,7 @@ def main():
     asked = argparse.ArgumentParser(description=__doc__)
     asked.add_argument("--scans", type=int, default=0, help="cohorts with scans, of each kind")
     cohorts = asked.parse_args().scans
-    lines = by_table() + ([""] + by_scans(cohorts) if cohorts else [])
+    lines = by_table() + (["", *by_scans(cohorts)] if cohorts else [])
     print("\n".join(lines))
     write_text(TABLE, "\n".join(lines) + "\n")
 

@@ -48,8 +48,9 @@ OVERLAPS: Final = (
 )
 """Releases of which the second holds patients of the first under other names.
 
-BraTS took from TCGA-GBM and TCGA-LGG (Bakas 2017, doi 10.1038/sdata.2017.117); its release of 2021 also from UCSF-PDGM
-and UPENN-GBM, and from the earlier ones (doi 10.7937/jc8x-9874); that of 2023 re-issued it (arXiv 2305.17033).
+BraTS took from TCGA-GBM and TCGA-LGG (Bakas 2017, doi 10.1038/sdata.2017.117); in 2021 also from UCSF-PDGM, UPENN-GBM
+and its own earlier releases (Baid 2021, arXiv 2107.02314; a table of names lies at doi 10.7937/jc8x-9874); its adult
+gliomas of 2023 are those of 2021 under new names.
 """
 
 

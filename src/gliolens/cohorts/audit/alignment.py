@@ -10,7 +10,7 @@ from scipy import fft, ndimage
 
 from gliolens.cohorts.audit.fingerprint import SHAPE
 
-REACH: Final = 6
+REACH: Final = 8
 """Voxels, 36 mm, by which one may be shifted against the other along each axis."""
 _PADDED: Final = tuple(fft.next_fast_len(n + REACH, real=True) for n in SHAPE)
 _WINDOW: Final = np.ix_(*[np.r_[0 : REACH + 1, -REACH:0]] * 3)  # shifts from 0 up, then the negative ones
@@ -27,7 +27,7 @@ class Shape:
     """Fields of one case and where they hold, with what a search over shifts needs.
 
     Attributes:
-        fields: local z-scores (S, 32, 40, 32), 0 outside.
+        fields: local z-scores (S, 42, 54, 42), 0 outside.
         inside: where they hold.
     """
 

@@ -98,8 +98,8 @@ def _contained(
     }  # fmt: skip
     text = (
         f"{n['all']} of {counted(people, 'patient')} ({n['all'] / people:.0%}) are in the other cohort too: "
-        f"{n['name']} by name or alias, {n['image']} by the same image, {n['scan']} by likeness "
-        f"({n['new']} by it alone)"
+        f"{n['name']} by name or alias, {n['image']} by the same image, "
+        f"{n['scan']} by likeness ({n['new']} by it alone)"
     )
     if found:
         text += (
@@ -145,7 +145,8 @@ def shared_releases(rows: Sequence[CaseRow], other: Sequence[CaseRow] = ()) -> I
         joined = [bool(_names(row) & names) for row, r in zip(everyone, release, strict=True) if r == part]
         loose = int(np.size(joined) - sum(joined))
         text = (
-            f"{whole} ({counts[whole]} cases) holds patients of {part} ({counts[part]} cases) under other names; "
+            f"{whole} ({counted(counts[whole], 'case')}) holds patients of {part} ({counted(counts[part], 'case')}) under other "
+            f"names; "
             f"{loose} of these are not joined to it by an alias: index with the table of names that comes with the "
             "releases (`--labels`), and see which cases are alike"
         )

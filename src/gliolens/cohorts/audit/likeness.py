@@ -4,24 +4,25 @@ Measured, with the threshold and the rates, in `docs/results.md` by `benchmarks/
 """
 
 import itertools
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
-from jaxtyping import Bool
 
 from gliolens.cohorts.audit.alignment import Shape, best_shift, refined
 from gliolens.cohorts.audit.fingerprint import SHAPE, Fingerprint
 from gliolens.labels import SERIES
 from gliolens.progress import Tick
 
-SAME: Final = 0.8
+SAME: Final = 0.85
 """Likeness from which two cases are called one patient: see `docs/results.md` for what lies on either side."""
 SUSPECTED: Final = 0.4
 """Likeness after a shift alone, below which a pair is not aligned any further."""
 _ALL_PAIRS: Final = 1_500  # as many pairs are compared outright; of more, those that `_likeliest` names
 _NEAREST: Final = 10  # partners a case that are looked at closely in a large cohort
+_AT_FIRST: Final = 2  # series by which partners are chosen: the two that most cases have
 _TURNED: Final = 0.1  # likeness to the cohort's mean that another orientation must gain
 
 
@@ -59,8 +60,9 @@ def same_patients(
     pairs = list(_to_compare(prints, len(prints) if own is None else own))
     found = []
     for done, (a, b) in enumerate(pairs, start=1):
-        if (pair := _compared(prints, a, b)) is not None:
-            found.append(pair)
+        told = likeness(prints[a], prints[b])
+        if told is not None and told[0] >= SAME:
+            found.append(Pair(a, b, *told))
         if tick is not None:
             tick(done, len(pairs))
     return tuple(sorted(found, key=lambda pair: -pair.alike))
@@ -92,17 +94,23 @@ def upright(prints: Sequence[Fingerprint]) -> tuple[tuple[Fingerprint, ...], tup
 # --- two cases ----------------------------------------------------------------------------------------------
 
 
-def _compared(prints: Sequence[Fingerprint], a: int, b: int) -> Pair | None:
-    series = tuple(s for s in SERIES if s in prints[a].stored and s in prints[b].stored)
+def likeness(one: Fingerprint, other: Fingerprint) -> tuple[float, bool, tuple[str, ...]] | None:
+    """How alike two cases are once the other is moved, turned and scaled onto the one, as it is or mirrored.
+
+    Returns:
+        The correlation (that after a shift alone where it is below `SUSPECTED`), whether mirrored, and the series
+        that were compared; None where they have none in common.
+    """
+    series = tuple(s for s in SERIES if s in one.stored and s in other.stored)
     if not series:
         return None
-    one, other = _shape(prints[a], series), _shape(prints[b], series)
-    best = 0.0
-    for mirrored, seen in ((False, other), (True, other.mirrored())):
-        alike, shift = best_shift(one, seen)
-        if alike >= SUSPECTED and (alike := refined(one, seen, shift)) > best:
-            best, way = alike, mirrored
-    return Pair(a, b, best, way, series) if best >= SAME else None
+    here, there = _shape(one, series), _shape(other, series)
+    scores = []
+    for mirrored, seen in ((False, there), (True, there.mirrored())):
+        alike, shift = best_shift(here, seen)
+        scores.append((max(alike, refined(here, seen, shift)) if alike >= SUSPECTED else alike, mirrored))
+    alike, mirrored = max(scores)
+    return alike, mirrored, series
 
 
 def _shape(case: Fingerprint, series: tuple[str, ...]) -> Shape:
@@ -150,7 +158,8 @@ def _to_compare(prints: Sequence[Fingerprint], own: int) -> Iterator[tuple[int, 
 
 def _likeliest(prints: Sequence[Fingerprint]) -> tuple[np.ndarray, np.ndarray]:
     """Correlation (n, n) of every two cases once each lies on the cohort's mean, as they are and one mirrored."""
-    series = tuple(s for s in SERIES if any(s in p.stored for p in prints))
+    common = Counter(s for p in prints for s in p.stored).most_common(_AT_FIRST)
+    series = tuple(s for s, _ in common)
     means = {s: _mean(prints, (s,)) for s in series}
     placed = [_placed(p, series, means) for p in prints]
     fields, held = (np.stack(arrays) for arrays in zip(*placed, strict=True))
@@ -161,11 +170,13 @@ def _likeliest(prints: Sequence[Fingerprint]) -> tuple[np.ndarray, np.ndarray]:
 
 def _placed(
     case: Fingerprint, series: tuple[str, ...], means: dict[str, Shape]
-) -> tuple[np.ndarray, Bool[np.ndarray, "s d h w"]]:
-    """Fields of a case moved onto the mean, every second voxel, and where they hold; nowhere where it lacks one."""
-    own = tuple(case.stored)
-    mean = Shape(np.concatenate([means[s].fields for s in own]), means[own[0]].inside)
-    _, shift = best_shift(mean, _shape(case, own))
+) -> tuple[np.ndarray, np.ndarray]:
+    """Fields of a case moved onto the mean, halved, and the share of each voxel where they hold, 0 if it lacks one."""
+    own = tuple(name for name in series if name in case.stored)
+    shift = (0, 0, 0)
+    if own:
+        mean = Shape(np.concatenate([means[s].fields for s in own]), means[own[0]].inside)
+        _, shift = best_shift(mean, _shape(case, own))
     fields, held = np.zeros((len(series), *SHAPE), np.float32), np.zeros((len(series), *SHAPE), bool)
     for k, name in enumerate(series):
         if name in case.stored:
