@@ -16,7 +16,7 @@ from gliolens.errors import ConfigError
 from gliolens.io.tables import read_cohort, write_cohort
 from gliolens.methods import spatio_spatial
 from gliolens.papers.chatterjee2022 import reproduction
-from gliolens.papers.chatterjee2022.free import told_by_brightness, verdict
+from gliolens.papers.chatterjee2022.free import EVERYBODY, told_by_brightness, verdict
 from gliolens.papers.chatterjee2022.literature import LITERATURE, literature_table
 from gliolens.papers.chatterjee2022.networks import CLASSES, NAMES, RETOLD, SOUND, contradictions
 from gliolens.papers.chatterjee2022.reproduction import MASK, as_published, headlines, reproduce
@@ -73,9 +73,11 @@ def test_the_verdict_names_a_control_that_does_as_well():
     assert "is free: mask (0.97)" in verdict(rows, ("mask", "bright"))
     assert "No control comes near MC3 (0.98)" in verdict([rows[0], rows[2]], ("mask", "bright"))
     blind = [{"told by": "MC3", "F1, healthy": 0.3}, {"told by": "mask", "F1, healthy": 0.3}]
-    assert verdict(blind, ("mask",)).startswith("Nobody tells")
+    assert verdict(blind, ("mask",)).startswith("Nobody clearly tells")
     better = [{"told by": "MC3", "F1, healthy": 0.55}, {"told by": "bright", "F1, healthy": 1.0}]
     assert "is free: bright (1.00)" in verdict(better, ("bright",))
+    many = [*rows[:1], {"told by": EVERYBODY, "F1, healthy": 0.9}]
+    assert "calling everybody healthy gives 0.90" in verdict(many, ("mask",))
 
 
 def test_accuracies_stand_beside_those_of_others():

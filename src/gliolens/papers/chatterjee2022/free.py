@@ -26,6 +26,9 @@ NEARLY: Final = 0.05
 """F1 by which a control may lie below a network and still do nearly as well."""
 GOOD: Final = 0.7
 """F1 from which a network can be said to tell who is healthy."""
+EVERYBODY: Final = "calling everybody healthy"
+CLEARLY: Final = 0.2
+"""F1 by which it must lie above that of `EVERYBODY`."""
 
 
 def brightness(case: Case) -> dict[str, np.ndarray]:
@@ -68,6 +71,7 @@ def free_table(
     decided, truth = (told["p"] > 0.5).to_numpy(), told["healthy"].to_numpy(bool)
     f1 = 2 * (decided & truth).sum() / (decided.sum() + truth.sum())
     rows.append({"told by": BRIGHT, "F1, healthy": float(f1), "AUC, healthy, first fold": _auc(bright)})
+    rows.append({"told by": EVERYBODY, "F1, healthy": float(2 * truth.mean() / (1 + truth.mean()))})
     return rows
 
 
@@ -86,17 +90,19 @@ def _auc(folds: Sequence[pd.DataFrame]) -> Interval:
 def verdict(rows: Sequence[Mapping[str, Any]], controls: Sequence[str]) -> str:
     """Whether a control tells who is healthy, and nearly as well as the best network."""
     f1 = {row["told by"]: float(row["F1, healthy"]) for row in rows}
+    nobody = f1.pop(EVERYBODY, 0.0)
     best = max((name for name in f1 if name not in controls), key=lambda name: f1[name])
     asked = [name for name in f1 if name in controls]
-    near = [name for name in asked if f1[name] >= max(GOOD, f1[best] - NEARLY)]
+    near = [name for name in asked if f1[name] >= max(GOOD, nobody + CLEARLY, f1[best] - NEARLY)]
     if near:
         told = " and ".join(f"{name} ({f1[name]:.2f})" for name in near)
         return (
             f"The third class is free: {told} tell who is healthy without a look at any tumour; the best network is "
             f"{best} ({f1[best]:.2f}). Read F1 of LGG and HGG alone."
         )
-    if f1[best] < GOOD:
+    if f1[best] < max(GOOD, nobody + CLEARLY):
         return (
-            f"Nobody tells who is healthy: the best network is {best} ({f1[best]:.2f}), and no control does."
+            f"Nobody clearly tells who is healthy: the best network is {best} ({f1[best]:.2f}), {EVERYBODY} gives "
+            f"{nobody:.2f}, and no control tells."
         )
     return f"No control comes near {best} ({f1[best]:.2f}): the healthy class has to be seen."
