@@ -144,10 +144,9 @@ def shared_releases(rows: Sequence[CaseRow], other: Sequence[CaseRow] = ()) -> I
         names = {n for row, r in zip(everyone, release, strict=True) if r == whole for n in _names(row)}
         joined = [bool(_names(row) & names) for row, r in zip(everyone, release, strict=True) if r == part]
         loose = int(np.size(joined) - sum(joined))
+        both = f"{whole} ({counted(counts[whole], 'case')}) holds patients of {part} ({counted(counts[part], 'case')})"
         text = (
-            f"{whole} ({counted(counts[whole], 'case')}) holds patients of {part} ({counted(counts[part], 'case')}) under other "
-            f"names; "
-            f"{loose} of these are not joined to it by an alias: index with the table of names that comes with the "
-            "releases (`--labels`), and see which cases are alike"
+            f"{both} under other names; {loose} of these are not joined to it by an alias: index with the table of "
+            "names that comes with the releases (`--labels`), and see which cases are alike"
         )
         yield Finding("releases that share patients", "warning" if loose else "note", text, (), float(loose))

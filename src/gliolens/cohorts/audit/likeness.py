@@ -5,7 +5,7 @@ Measured, with the threshold and the rates, in `docs/results.md` by `benchmarks/
 
 import itertools
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -71,24 +71,30 @@ def same_patients(
 def upright(prints: Sequence[Fingerprint]) -> tuple[tuple[Fingerprint, ...], tuple[int, ...]]:
     """Turn those cases whose header lies about their axes as the others are turned.
 
-    Each is compared with the mean of all in 24 orientations: all 48 of a lattice, but for mirror images left to
-    right, which the mean of many heads cannot tell; `same_patients` tries both. Most headers must be right.
+    The half that is least like the mean of all is compared with it in 24 orientations: all 48 of a lattice, but for
+    mirror images left to right, which the mean of many heads cannot tell; `same_patients` tries both. Most headers
+    must be right.
 
     Returns:
         The cases, and the places of those that were turned.
     """
     if len(prints) < 3:  # nobody to ask which way is up
         return tuple(prints), ()
+    means = {series: _mean(prints, series) for series in {tuple(case.stored) for case in prints}}
+    plain = [_like_the_mean(case, means) for case in prints]
     out, turned = list(prints), []
-    for i, case in enumerate(prints):
-        mean = _mean(prints, tuple(case.stored))
-        plain = best_shift(mean, _shape(case, tuple(case.stored)))[0]
-        ways = [(best_shift(mean, _shape(way, tuple(case.stored)))[0], way) for way in _orientations(case)]
+    for i in np.flatnonzero(np.array(plain) <= np.median(plain)).tolist():
+        ways = [(_like_the_mean(way, means), way) for way in _orientations(prints[i])]
         alike, way = max(ways, key=lambda scored: scored[0])
-        if alike > plain + _TURNED:
+        if alike > plain[i] + _TURNED:
             out[i] = way
             turned.append(i)
     return tuple(out), tuple(turned)
+
+
+def _like_the_mean(case: Fingerprint, means: Mapping[tuple[str, ...], Shape]) -> float:
+    series = tuple(case.stored)
+    return best_shift(means[series], _shape(case, series))[0]
 
 
 # --- two cases ----------------------------------------------------------------------------------------------
@@ -122,8 +128,14 @@ def _shape(case: Fingerprint, series: tuple[str, ...]) -> Shape:
 
 def _mean(prints: Sequence[Fingerprint], series: tuple[str, ...]) -> Shape:
     """Mean of the cases that have each series, and where most of them hold."""
-    fields = [np.mean([p.fields((s,))[0] for p in prints if s in p.stored], axis=0) for s in series]
-    return Shape(np.stack(fields), np.mean([p.inside for p in prints], axis=0) > 0.5)
+    total, held = np.zeros((len(series), *SHAPE), np.float32), np.zeros(SHAPE)
+    for case in prints:
+        held += case.inside
+        for k, name in enumerate(series):
+            if name in case.stored:
+                total[k] += case.fields((name,))[0]
+    having = [sum(name in case.stored for case in prints) for name in series]
+    return Shape(total / np.array(having, np.float32)[:, None, None, None], held > 0.5 * len(prints))
 
 
 def _orientations(case: Fingerprint) -> Iterator[Fingerprint]:
