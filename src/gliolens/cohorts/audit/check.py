@@ -49,11 +49,7 @@ def check_cohort(
     if against and not deep:
         raise ConfigError("another cohort is compared by its scans: ask for the deep check, with --deep")
     group = patients(rows)
-    looks = []
-    for look in looks_at([*rows, *against], deep=deep, jobs=jobs):
-        looks.append(look)
-        if progress is not None:
-            progress(len(looks), len(rows) + len(against))
+    looks = _looked(looks_at([*rows, *against], deep=deep, jobs=jobs), len(rows) + len(against), progress)
     own, others = looks[: len(rows)], looks[len(rows) :]
     targets = (target,) if target else tuple(TARGETS)
     usual = usual_series(rows)
@@ -69,8 +65,7 @@ def check_cohort(
         *(f for t in targets for f in age_tells(rows, group, t)),
     ]
     if deep:
-        appearances = {look.case: look.appearance for look in own}
-        findings += site_from_scans(rows, appearances, group, follows)
+        findings += site_from_scans(rows, {look.case: look.appearance for look in own}, group, follows)
         findings += shared_releases(rows, against)
         findings += patients_again(rows, own, group, against, others, comparing)
         findings += grade_changes(rows)
@@ -80,6 +75,15 @@ def check_cohort(
         tuple(sorted(findings, key=lambda f: order.index(f.severity))),
         _counts(rows, verdicts, group, targets),
     )
+
+
+def _looked(looks: Iterator[Look], n: int, progress: Tick | None) -> list[Look]:
+    seen = []
+    for look in looks:
+        seen.append(look)
+        if progress is not None:
+            progress(len(seen), n)
+    return seen
 
 
 # --- images -----------------------------------------------------------------------------------------------
