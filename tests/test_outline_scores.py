@@ -31,7 +31,14 @@ def cohort(tmp_path_factory):
 
 def scores(method, patient, region, value):
     row = {"method": method, "case": f"{patient} at noon", "patient": patient, "region": region}
-    return {**row, "dice": value, "iou": value, "hd95_mm": 3.0, "lesionwise_dice": value}
+    return {
+        **row,
+        "dice": value,
+        "iou": value,
+        "hd95_mm": 3.0,
+        "surface_dice": value,
+        "lesionwise_dice": value,
+    }
 
 
 def test_an_outline_is_scored_where_it_and_the_mask_can_tell(cohort):

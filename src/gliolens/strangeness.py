@@ -59,8 +59,10 @@ class Familiar:
         """Learn from what `look` measured of the training patients.
 
         Raises:
-            CohortError: fewer than `FEWEST` of them have every series with contrast.
+            CohortError: there is no series, or fewer than `FEWEST` of them have every one with contrast.
         """
+        if not series:
+            raise CohortError("no series is there that all training patients have")
         numbers = np.array([n for n in (_row(look, series) for look in looks) if n is not None])
         if len(numbers) < FEWEST:
             raise CohortError(
