@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 import matplotlib as mpl
 import numpy as np
@@ -17,8 +17,8 @@ from gliolens.stats.calibration import calibration_line, net_benefit
 from gliolens.stats.intervals import Interval, patient_weights
 
 CAPTIONS = {
-    "roc.png": "ROC curves over the pooled answers of all folds; controls are dashed. Bands: at each specificity, 95 % "
-    "of 500 bootstrap draws of patients within each class.",
+    "roc.png": "ROC curves over the pooled answers of all folds; controls are dashed. Bands, of up to three methods: "
+    "at each specificity, 95 % of 500 bootstrap draws of patients within each class.",
     "calibration.png": "Predicted probability against observed share, in bins of equal size. Slope 1 and intercept 0 "
     "are right; a slope below 1 means too sure. Wald's intervals.",
     "decision.png": "Decision curve: what it is worth to act on who has the threshold's probability or more, where one "
@@ -27,6 +27,10 @@ CAPTIONS = {
 }
 THRESHOLDS: Final = np.linspace(0.05, 0.95, 91)
 """Of the decision curve."""
+BANDS: Final = 3
+"""Methods up to which each curve has its band; more bands than that hide one another."""
+MANY: Final = 6
+"""Names above which a legend stands beside the curves, and not over them."""
 DRAWS: Final = 500
 """Of patients, for the band of a ROC curve."""
 
@@ -65,6 +69,7 @@ def _figure(xlabel: str, ylabel: str) -> tuple[Figure, mpl.axes.Axes]:
 
 def _roc(answers: pd.DataFrame, classes: list[str]) -> Figure:
     figure, axes = _figure("1 - specificity", "Sensitivity")
+    few = answers.loc[~answers["control"] & ~answers["method"].isin(CEILINGS), "method"].nunique() <= BANDS
     for name, mine in answers.groupby("method", sort=False):
         odds = mine[f"p_{classes[1]}"] / mine[f"prior_{classes[1]}"]
         rank = odds / (odds + mine[f"p_{classes[0]}"] / mine[f"prior_{classes[0]}"])
@@ -75,12 +80,11 @@ def _roc(answers: pd.DataFrame, classes: list[str]) -> Figure:
         style = ":" if name in CEILINGS else "--" if mine["control"].iloc[0] else "-"
         label = f"{name} ({roc_auc_score(truth, rank):.2f})"
         (line,) = axes.plot(x, y, label=label, lw=2.4 if style == "-" else 1.2, ls=style)
-        if style == "-":
+        if style == "-" and few:
             grid, low, high = roc_band(truth.to_numpy(), rank.to_numpy(), list(mine["patient"]))
             axes.fill_between(grid, low, high, color=line.get_color(), alpha=0.15, lw=0)
     axes.set_title(f"positive class: {classes[1]}", fontsize=10)
-    if axes.get_legend_handles_labels()[1]:  # of one class alone there is no curve
-        axes.legend(frameon=False, fontsize=8, loc="lower right")
+    _name(figure, axes, "lower right")
     return figure
 
 
@@ -117,9 +121,18 @@ def _calibration(methods: pd.DataFrame, positive: str) -> Figure:
         y = [(mine["truth"].to_numpy()[b] == positive).mean() for b in bins]
         line = calibration_line(mine["truth"] == positive, mine[f"p_{positive}"])
         axes.plot(x, y, "o-", label=f"{name}\nslope {_said(line.slope)}\nintercept {_said(line.intercept)}")
-    if axes.get_legend_handles_labels()[1]:
-        axes.legend(frameon=False, fontsize=8)
+    _name(figure, axes, "best", lines=3)
     return figure
+
+
+def _name(figure: Figure, axes: mpl.axes.Axes, where: Literal["best", "lower right"], lines: int = 1) -> None:
+    """Name the curves, beside them where there are many; nothing where there are none, as of one class alone."""
+    names = axes.get_legend_handles_labels()[1]
+    if lines * len(names) > MANY:
+        figure.set_figwidth(figure.get_figwidth() + 2.4)
+        figure.legend(frameon=False, fontsize=8, loc="outside right upper")
+    elif names:
+        axes.legend(frameon=False, fontsize=8, loc=where)
 
 
 def _said(interval: Interval) -> str:
