@@ -9,7 +9,6 @@ The bar: called in at least 19 of 20 cohorts where it is up, in at most 1 of 20 
 
 import argparse
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 
 from gliolens.case import CaseRow
@@ -69,7 +68,7 @@ def by_scans(cohorts: int) -> list[str]:
                 made = write_phantom(
                     Path(folder), WITH_SCANS, seed=seed, config=config, progress=Counter("scans")
                 )
-                rows = tuple(replace(row, mask=row.mask) for row in read_cohort(made))
+                rows = read_cohort(made)
                 appearances = {look.case: look.appearance for look in looks_at(rows, deep=True, jobs=1)}
             group = patients(rows)
             follows = label_follows_site(rows, group, tuple(TARGETS))
