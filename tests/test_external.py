@@ -29,8 +29,11 @@ def test_a_shared_name_is_found(tmp_path, more):
         check_strangers(here, [row(tmp_path, "x", b"2", **more)])
 
 
-def test_strangers_pass_though_their_files_are_as_long(tmp_path):
-    check_strangers([row(tmp_path, "a", b"123")], [row(tmp_path, "x", b"321")])
+def test_of_files_as_long_the_content_decides(tmp_path):
+    here = [row(tmp_path, "a", b"123")]
+    check_strangers(here, [row(tmp_path, "x", b"321")])
+    with pytest.raises(LeakError, match="y"):
+        check_strangers(here, [row(tmp_path, "x", b"321"), row(tmp_path, "y", b"123")])
 
 
 def test_the_drop_is_here_less_there():

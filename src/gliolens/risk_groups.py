@@ -16,7 +16,7 @@ import pandas as pd
 from gliolens.about import software
 from gliolens.case import CaseRow
 from gliolens.cohorts.phantom.ceiling import CEILINGS
-from gliolens.cohorts.splits import Split, patients, read_split
+from gliolens.cohorts.splits import Split, read_split
 from gliolens.errors import CohortError, ConfigError
 from gliolens.io.store import file_hash, whole_file, write_json, write_text
 from gliolens.io.tables import read_cohort
@@ -26,6 +26,7 @@ from gliolens.protocol import read_answers
 from gliolens.report.risk_page import write_risk_page
 from gliolens.report.survival_plot import survival_figure
 from gliolens.stats.risk_groups import Asked, Judged, RiskGroups, judge
+from gliolens.survival import counted
 
 SHORTER: Final[Mapping[str, str]] = {
     "grade": "HGG", "who_grade": "4", "idh": "wildtype", "codel_1p19q": "intact",
@@ -66,7 +67,7 @@ def _asked(rows: Sequence[CaseRow], bench: Path) -> Asked:
     answers, split = _answers(bench), read_split(bench / "splits.json", rows)
     methods = list(dict.fromkeys(answers["method"]))
     everywhere = set.intersection(*(set(answers.loc[answers["method"] == m, "case"]) for m in methods))
-    kept, left_out = _counted(rows, everywhere)
+    kept, left_out = counted(rows, lambda row: row.case in everywhere, "not answered by every method")
     if not kept:
         raise CohortError(
             f"{bench}: no patient it answered has os_days and os_event in the table; fill in these columns"
@@ -108,25 +109,6 @@ def _answers(bench: Path) -> pd.DataFrame:
             f"{path}: case {case!r} was answered in several folds; give a bench of one round of folds"
         )
     return answers
-
-
-def _counted(rows: Sequence[CaseRow], answered: set[str]) -> tuple[list[CaseRow], dict[str, str]]:
-    """One case a patient, whose survival is known, and why each other is left out."""
-    who, seen, kept = patients(rows), set[str](), []
-    left_out: dict[str, str] = {}
-    for row in rows:
-        lacks = [name for name, there in (
-            ("not answered by every method", row.case in answered), ("os_days unknown", row.os_days is not None),
-            ("os_event unknown", row.os_event is not None),
-        ) if not there]  # fmt: skip
-        if lacks:
-            left_out[row.case] = ", ".join(lacks)
-        elif who[row.case] in seen:
-            left_out[row.case] = "another case of the same patient"
-        else:
-            seen.add(who[row.case])
-            kept.append(row)
-    return kept, left_out
 
 
 def _check_folds(split: Split, fold: Mapping[str, int], bench: Path) -> None:

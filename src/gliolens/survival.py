@@ -1,6 +1,6 @@
 """`gliolens survival`: how long the patients of each class live."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -53,7 +53,7 @@ def survival(cohort: Path, out: Path, *, by: str) -> Survival:
     Raises:
         CohortError: no patient whose class and survival are known, or WHO grades of two editions.
     """
-    rows, left_out = _counted(read_cohort(cohort), by)
+    rows, left_out = counted(read_cohort(cohort), lambda row: by in row.targets, f"{by} unknown")
     if not rows:
         raise CohortError(f"{cohort}: no case has {by}, os_days and os_event; fill in these columns")
     check_schemes(rows, by)
@@ -89,12 +89,21 @@ def survival(cohort: Path, out: Path, *, by: str) -> Survival:
     return found
 
 
-def _counted(rows: Sequence[CaseRow], by: str) -> tuple[list[CaseRow], dict[str, str]]:
+def counted(
+    rows: Sequence[CaseRow], asked: Callable[[CaseRow], bool], without: str
+) -> tuple[list[CaseRow], dict[str, str]]:
+    """One case a patient, whose survival is known, and why each other is left out.
+
+    Args:
+        rows: the cohort.
+        asked: what else must be true of a case.
+        without: why a case of which it is not is left out.
+    """
     who, seen, kept = patients(rows), set[str](), []
     left_out: dict[str, str] = {}
     for row in rows:
         lacks = [name for name, there in (
-            (f"{by} unknown", by in row.targets), ("os_days unknown", row.os_days is not None),
+            (without, asked(row)), ("os_days unknown", row.os_days is not None),
             ("os_event unknown", row.os_event is not None),
         ) if not there]  # fmt: skip
         if lacks:

@@ -439,3 +439,15 @@ def test_every_row_of_a_markdown_table_has_as_many_cells_as_its_head(place, name
     for block in re.findall(r"(?:^\|.*\n?)+", text, flags=re.MULTILINE):
         assert len({len(re.findall(r"(?<!\\)\|", line)) for line in block.splitlines()}) == 1
     assert NOTICE in text
+
+
+def test_parts_of_the_patients_are_told_with_their_numbers_and_controls_left_out():
+    table = pd.DataFrame({
+        "method": ["net", "net", "site"], "control": [False, False, True], "by": "sex", "part": ["F", "M", "F"],
+        "n": [21, 2, 21], "auc": [0.71, 0.5, 0.9], "auc_low": [0.6, None, 0.8], "auc_high": [0.8, None, 1.0],
+    })  # fmt: skip
+    told = ANSWERERS["groups"](RunFiles(Path("run"), "bench.json", {"subgroups.csv": table}))
+    assert "net: sex F (n = 21) 0.71 (0.60 to 0.80)." in told
+    assert "0.9" not in told
+    with pytest.raises(NotKnownError):
+        ANSWERERS["groups"](RunFiles(Path("run"), "bench.json", {"subgroups.csv": table.iloc[1:]}))
