@@ -14,7 +14,7 @@ from gliolens.types import Probabilities
 LEAST, MOST = 0.05, 20.0
 """Temperatures that are looked at."""
 SMALLEST: Final = 1e-12
-"""A probability of 0 counts as this."""
+"""What a true class's probability counts as, where it is smaller, in the loss that is fitted."""
 
 
 @dataclass(frozen=True)
@@ -56,5 +56,7 @@ class Temperature:
 
     def __call__(self, probabilities: Probabilities) -> Probabilities:
         """Probabilities at this temperature, rows of which sum to 1."""
-        log_p = np.log(np.maximum(np.asarray(probabilities, float), SMALLEST))
+        log_p = np.log(
+            np.maximum(np.asarray(probabilities, float), np.finfo(float).tiny)
+        )  # of 0 there is none
         return np.asarray(softmax(log_p / self.value, axis=1))
