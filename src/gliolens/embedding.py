@@ -14,7 +14,6 @@ from torch import Tensor
 
 from gliolens.case import Case, CaseRow, Grid, Volume
 from gliolens.encoders.encoder import Encoder
-from gliolens.errors import CohortError
 from gliolens.io.content import address
 from gliolens.io.store import content_hash, file_hash, whole_folder
 from gliolens.loader import Arrays, Cases, Kept
@@ -194,12 +193,7 @@ def harmony_of(cases: Cases, embedded: Sequence[Arrays], series: Sequence[str]) 
         CohortError: the site of a case is not known.
         ConfigError: fewer than two sites have `stats.combat.LEAST` cases.
     """
-    if nowhere := [row.case for row in cases.rows if row.site is None]:
-        raise CohortError(
-            f"to harmonise, every site must be known: {len(nowhere)} cases have none ({', '.join(nowhere[:5])}); fill "
-            "in the column site, or leave harmonise off"
-        )
-    sites = [str(row.site) for row in cases.rows]
+    sites = cases.sites()
     return {s: Combat.learn(np.stack([pooled(e[s], "mean") for e in embedded]), sites) for s in series}
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from gliolens.case import Case, CaseRow, Grid
-from gliolens.errors import CaseError
+from gliolens.errors import CaseError, CohortError
 from gliolens.io.content import address
 from gliolens.io.nifti import Stored, read_labels, read_mask, read_volume
 from gliolens.io.store import content_hash, whole_folder
@@ -83,6 +83,19 @@ class Cases:
             KeyError: a case's class is unknown; choose cases with `select` first.
         """
         return tuple(row.targets[target] for row in self.rows)
+
+    def sites(self) -> list[str]:
+        """Site of each case.
+
+        Raises:
+            CohortError: the site of a case is not known.
+        """
+        if nowhere := [row.case for row in self.rows if row.site is None]:
+            raise CohortError(
+                f"to harmonise, every site must be known: {len(nowhere)} cases have none ({', '.join(nowhere[:5])}); "
+                "fill in the column site, or leave harmonise off"
+            )
+        return [str(row.site) for row in self.rows]
 
     def prepared(
         self, prepare: Callable[[Case], Arrays], recipe: str, cache: Path, tick: Tick | None = None

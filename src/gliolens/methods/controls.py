@@ -33,7 +33,7 @@ import numpy as np
 from sklearn.linear_model import LogisticRegression
 
 from gliolens.case import Case, CaseRow, Prediction, Volume
-from gliolens.errors import CohortError, ConfigError, ModelError
+from gliolens.errors import ConfigError, ModelError
 from gliolens.io.store import read_json, write_json
 from gliolens.loader import Arrays, Cases
 from gliolens.method import Run
@@ -221,7 +221,7 @@ def fit(cases: Cases, config: Config, run: Run) -> Model:
     """
     made = ready(cases, config, run.cache)
     known = [{**_by_name(m["tumour"]), **_of_row(row)} for m, row in zip(made, cases.rows, strict=True)]
-    harmony = _harmony(known, cases.rows) if config.harmonise else None
+    harmony = _harmony(known, cases.sites()) if config.harmonise else None
     if harmony is not None:
         known = [_harmonised(k, harmony) for k in known]
     features = _features(known, config.kind)
@@ -247,16 +247,10 @@ def fit(cases: Cases, config: Config, run: Run) -> Model:
     )
 
 
-def _harmony(known: Sequence[Mapping[str, float | str]], rows: Sequence[CaseRow]) -> Combat:
+def _harmony(known: Sequence[Mapping[str, float | str]], sites: Sequence[str]) -> Combat:
     """What each site adds, of cases with every measure."""
-    nowhere = [row.case for row in rows if row.site is None]
-    if nowhere:
-        raise CohortError(
-            f"to harmonise, every site must be known: {len(nowhere)} cases have none ({', '.join(nowhere[:5])}); fill "
-            "in the column site, or leave harmonise off"
-        )
-    whole = [k for k in known if _has_sizes(k)]
-    return Combat.learn(np.array([_logs(k) for k in whole]), [str(k["site"]) for k in whole])
+    whole = [(_logs(k), site) for k, site in zip(known, sites, strict=True) if _has_sizes(k)]
+    return Combat.learn(np.array([logs for logs, _ in whole]), [site for _, site in whole])
 
 
 def _has_sizes(known: Mapping[str, float | str]) -> bool:
