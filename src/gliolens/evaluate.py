@@ -1,6 +1,7 @@
 """`gliolens evaluate`: score a trained run, and its controls, on patients it has never seen."""
 
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,9 @@ import numpy as np
 import pandas as pd
 
 from gliolens.case import CaseRow
+from gliolens.cohorts.identity import names, same_spelling
 from gliolens.cohorts.phantom.ceiling import read_truth
+from gliolens.cohorts.splits import patients
 from gliolens.errors import LeakError
 from gliolens.io.store import file_hash, read_json, write_text
 from gliolens.io.tables import read_cohort
@@ -101,12 +104,13 @@ def _unseen(cohort: Path, run: Path, about: Mapping[str, Any]) -> Sequence[CaseR
         held_out = set(read_json(run / "splits.json")["folds"][0]["test"])
         say(f"the cohort {run} was trained on: the {len(held_out)} cases held out are scored")
         return [row for row in rows if row.case in held_out]
-    seen = {*about["train_cases"], *about["train_patients"], *about["train_aliases"]}
-    leaks = [row.case for row in rows if {row.patient, row.case, *row.aliases} & seen]
-    if leaks:
+    told = (about["train_cases"], about["train_patients"], about["train_aliases"])
+    seen, who = set(map(same_spelling, chain(*told))), patients(rows)
+    people = {who[row.case] for row in rows if names(row) & seen}
+    if leaks := [row.case for row in rows if who[row.case] in people]:
         raise LeakError(
-            f"{len(leaks)} cases bear a name the run was trained on: {', '.join(leaks[:10])}; take them out of the "
-            "cohort table or, if they are other people, give them other names"
+            f"{len(leaks)} cases are of patients who bear a name the run was trained on: {', '.join(leaks[:10])}; "
+            "take them out of the cohort table or, if they are other people, give them other names"
         )
     say(f"another cohort than {run} was trained on: all {len(rows)} cases are scored")
     return rows

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from gliolens.case import CaseRow
-from gliolens.cohorts.splits import Split, patients
+from gliolens.cohorts.splits import Split, patients, united
 from gliolens.errors import CaseError, CohortError, ConfigError, ExcludedError
 from gliolens.labels import HEALTHY, SERIES, TARGETS
 from gliolens.loader import Cases, select
@@ -25,7 +25,7 @@ class Usable:
     """A cohort divided by what can be used for a target.
 
     Attributes:
-        cases: those that can.
+        cases: those that can; rows of one patient bear one name (`cohorts.splits.united`).
         classes: the target's classes that occur, in order; the last is the positive one of two.
         left_out: why each other case cannot (its label, series or mask is not there).
         failures: what was wrong with cases that should have been usable.
@@ -93,6 +93,7 @@ def usable_cases(
     """
     if not need_mask:
         _check_learns_without(entrants)
+    rows = united(rows)
     chosen, left_out = select(rows, target=target, series=series, need_mask=need_mask)
     for row in chosen:
         if classes and row.targets[target] not in classes:
