@@ -12,6 +12,8 @@ from gliolens.cohorts.phantom.traits import PhantomConfig
 from gliolens.cohorts.splits import kfold, write_split
 from gliolens.errors import CohortError, ConfigError
 from gliolens.io.tables import read_cohort
+from gliolens.outline_scores import TITLES
+from gliolens.stats.intervals import Interval
 
 QUICK = ("epochs=1", "slices=1", "choose_epochs=false")
 
@@ -80,3 +82,15 @@ def test_a_second_bench_in_a_folder_leaves_nothing_of_what_only_the_first_told(c
 def test_names_that_mean_nothing_are_refused(cohort, tmp_path, methods, settings, words):
     with pytest.raises(ConfigError, match=words):
         bench(cohort, tmp_path / "b", target="grade", methods=methods, settings=settings)
+
+
+def test_the_page_shows_how_well_outlines_match(cohort, tmp_path, monkeypatch):
+    """Of a method that draws: here the controls answer, and outlines are put beside them."""
+    dice = Interval(0.71, 0.6, 0.8)
+    means = [{"method": "net", "region": "whole", "n": 12, **dict.fromkeys(TITLES, dice)}]
+    monkeypatch.setattr(bench_module, "write_outlines", lambda *_, **__: means)
+    bench(cohort, tmp_path / "b", target="grade", methods=("controls",), folds=2)
+    page = (tmp_path / "b" / "bench.html").read_text()
+    assert page.count("0.71 (0.60 to 0.80)") == len(TITLES)
+    for word in ("Outlines", "whole tumour", *TITLES.values()):
+        assert word in page

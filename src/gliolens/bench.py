@@ -27,11 +27,11 @@ from gliolens.external import answers_elsewhere, check_strangers, drop_rows
 from gliolens.fidelity import nearest, write_fidelity
 from gliolens.io.store import file_hash, write_json, write_text
 from gliolens.io.tables import read_cohort
-from gliolens.labels import TARGET_TITLES
+from gliolens.labels import REGION_TITLES, TARGET_TITLES
 from gliolens.loader import Cases
 from gliolens.method import Run, changed, find_method
 from gliolens.nested import Calibration, inner_answers
-from gliolens.outline_scores import write_outlines
+from gliolens.outline_scores import ABOUT, TITLES, write_outlines
 from gliolens.progress import Counter, say
 from gliolens.protocol import (
     OUTLINES,
@@ -159,9 +159,10 @@ def _hold(
     sections = write_evidence(out, answers, sure, table, field.rows, run.target, run.classes, seed=run.seed)
     if there:
         sections += _answer_elsewhere(there, field, table)
+    drawn = write_outlines(out, _drawn(out, field.entrants, division), found.cases.rows, seed=run.seed)
+    sections += _outlines(drawn)
     _write_settings(field, asked)
     _write_page(field, table, asked, found.cases.only(set(answers["case"])), sections)
-    drawn = write_outlines(out, _drawn(out, field.entrants, division), found.cases.rows, seed=run.seed)
     return Outcome(out, table, found.failures, drawn)
 
 
@@ -284,6 +285,16 @@ def _strangers(there: _Elsewhere, field: _Field) -> str:
     found = p_values(familiar, there.found.cases, cache, Counter("measuring how scans look"))
     write_text(field.run.folder / "elsewhere" / "strangers.csv", found.to_csv(index=False))
     return f"{strangers_told(found)}; of patients like those here one in twenty would."
+
+
+def _outlines(means: Sequence[Mapping[str, Any]]) -> list[Section]:
+    """How well outlines match the masks, where a method draws any."""
+    rows = [
+        {"method": m["method"], "outline of": REGION_TITLES[m["region"]].lower(), "n": m["n"]}
+        | {title: m[score] for score, title in TITLES.items()}
+        for m in means
+    ]
+    return [table_section("Outlines", rows, ABOUT)] if rows else []
 
 
 def _drawn(out: Path, entrants: Sequence[Entrant], division: Split) -> list[Path]:
