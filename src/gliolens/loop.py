@@ -1,5 +1,6 @@
 """The one training loop: Lightning with a checkpoint, a way to go on, and progress on stderr."""
 
+import gc
 import logging
 import signal
 import threading
@@ -71,7 +72,10 @@ def train(
             gradient_clip_val=clip,
         )
         _fit(trainer, task, batches, checkpoint if checkpoint.is_file() else None)
+        del trainer
     task.eval()
+    task.trainer = None
+    gc.collect()  # the trainer's parts refer to each other, and would keep gradients and moments for long
 
 
 def _fit(

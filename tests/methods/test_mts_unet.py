@@ -104,7 +104,7 @@ def test_where_cmd_had_nothing_to_compare_it_says_nothing(cases, fitted):
 
 
 def test_a_stopped_fit_ends_in_the_same_network_as_one_that_was_not(cases, tmp_path, monkeypatch):
-    config = replace(QUICK, epochs=3)
+    config = replace(QUICK, epochs=2)
     few = cases.only([row.case for row in cases.rows[:4]])
     runs = [Run("grade", GRADES, tmp_path / name, tmp_path / "cache", seed=3) for name in "ab"]
     straight, step, count = method.fit(few, config, runs[0]), Together.training_step, iter(range(100))

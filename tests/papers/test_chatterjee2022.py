@@ -22,7 +22,7 @@ from gliolens.papers.chatterjee2022.networks import CLASSES, NAMES, RETOLD, SOUN
 from gliolens.papers.chatterjee2022.reproduction import MASK, as_published, headlines, reproduce
 from gliolens.papers.chatterjee2022.tables import by_class, confusion, overall, spread
 
-QUICK = {"epochs": 1, "voxel_mm": 5.0, "voxels": (34, 40, 34)}
+QUICK = {"epochs": 1, "voxel_mm": 5.0, "voxels": (34, 34, 14)}
 
 
 def answers(truth, decided):

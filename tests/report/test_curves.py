@@ -7,6 +7,7 @@ from sklearn.metrics import roc_curve
 
 from gliolens.report.curves import (
     CAPTIONS,
+    DRAWS,
     THRESHOLDS,
     _calibration,
     _decision,
@@ -15,6 +16,7 @@ from gliolens.report.curves import (
     write_curves,
 )
 from gliolens.stats.calibration import net_benefit
+from gliolens.stats.intervals import patient_weights
 
 
 def answers(name, n=80, seed=0, control=False, sure=1.0):
@@ -73,6 +75,20 @@ def test_the_band_holds_the_curve_and_narrows_with_more_patients():
         assert ((low <= middle + 0.02) & (middle - 0.02 <= high)).mean() > 0.95
         widths.append((high - low)[20:80].mean())
     assert widths[1] < widths[0] / 2  # about a third
+
+
+def test_the_band_is_of_the_curves_that_scikit_learn_draws():
+    """With tied scores, and patients of two exams."""
+    told = answers("m", 60, seed=5)
+    truth, score = (told["truth"] == "b").to_numpy(), told["p_b"].round(1).to_numpy()
+    patients = [str(i // 2) for i in range(60)]
+    weights = np.concatenate(list(patient_weights(patients, truth, resamples=DRAWS, seed=3)))
+    grid, low, high = roc_band(truth, score, patients, seed=3)
+    curves = [np.interp(grid, *roc_curve(truth, score, sample_weight=w)[:2]) for w in weights]
+    assert (low, high) == (
+        pytest.approx(np.percentile(curves, 2.5, 0)),
+        pytest.approx(np.percentile(curves, 97.5, 0)),
+    )
 
 
 def test_the_band_counts_patients_and_not_their_exams():

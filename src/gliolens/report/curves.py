@@ -89,7 +89,7 @@ def _roc(answers: pd.DataFrame, classes: list[str]) -> Figure:
 
 
 def roc_band(
-    truth: np.ndarray, score: np.ndarray, patients: Sequence[str]
+    truth: np.ndarray, score: np.ndarray, patients: Sequence[str], *, seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """95 % of the sensitivities of `DRAWS` bootstrap draws at each 1 - specificity; a band a point, not of the curve.
 
@@ -97,17 +97,18 @@ def roc_band(
         truth: whether each case is positive (n,).
         score: higher speaks for that (n,).
         patients: of each case; all cases of one are drawn together.
+        seed: of the draws.
 
     Returns:
         1 - specificity, and the bounds there, each (101,).
     """
-    grid = np.linspace(0, 1, 101)
-    blocks = patient_weights(patients, truth, resamples=DRAWS, seed=0)
-    drawn = [
-        np.interp(grid, *roc_curve(truth, score, sample_weight=weights)[:2])
-        for block in blocks
-        for weights in block
-    ]
+    grid, order = np.linspace(0, 1, 101), np.argsort(-score, kind="stable")
+    last = np.flatnonzero(np.diff(score[order], append=np.nan))  # of each score: ties are one step
+    drawn = []
+    for block in patient_weights(patients, truth, resamples=DRAWS, seed=seed):
+        told = [np.cumsum(block[:, order] * (truth[order] == c), axis=1)[:, last] for c in (0, 1)]
+        x, y = (np.pad(n / n[:, -1:], ((0, 0), (1, 0))) for n in told)
+        drawn += [np.interp(grid, *curve) for curve in zip(x, y, strict=True)]
     low, high = np.percentile(drawn, [2.5, 97.5], axis=0)
     return grid, low, high
 

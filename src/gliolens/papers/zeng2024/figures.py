@@ -1,19 +1,16 @@
 """The paper's figures: ROC curves with bands, confusion matrices, heatmaps."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 from sklearn.metrics import roc_curve
 
 from gliolens.papers.zeng2024.trials import Trial
+from gliolens.report.curves import roc_band
 from gliolens.report.paper_page import png_of
-from gliolens.stats.intervals import delong, patient_weights
-
-DRAWS: Final = 500
-"""Of patients, for the bands of ROC curves."""
-_GRID: Final = np.linspace(0, 1, 101)
+from gliolens.stats.intervals import delong
 
 
 def roc_figure(panels: Mapping[str, Sequence[Trial]], *, seed: int = 0) -> bytes:
@@ -31,8 +28,8 @@ def roc_figure(panels: Mapping[str, Sequence[Trial]], *, seed: int = 0) -> bytes
             x, y, _ = roc_curve(truth, p)
             name = trial.network.name.partition(", ")[2]
             (line,) = ax.plot(x, y, lw=1.6, label=f"{name} ({delong(truth, p).value:.2f})")
-            low, high = _band(truth, p, list(trial.answers["patient"]), seed)
-            ax.fill_between(_GRID, low, high, color=line.get_color(), alpha=0.10, lw=0, step="post")
+            grid, low, high = roc_band(truth, p, list(trial.answers["patient"]), seed=seed)
+            ax.fill_between(grid, low, high, color=line.get_color(), alpha=0.10, lw=0)
         ax.set(
             xlim=(-0.01, 1.01),
             ylim=(-0.01, 1.01),
@@ -44,21 +41,6 @@ def roc_figure(panels: Mapping[str, Sequence[Trial]], *, seed: int = 0) -> bytes
         ax.legend(frameon=False, fontsize=8, loc="lower right")
         ax.spines[["top", "right"]].set_visible(False)
     return png_of(figure, 100)
-
-
-def _band(
-    truth: np.ndarray, p: np.ndarray, patients: Sequence[str], seed: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Middle 95 % of the sensitivity at each share of false alarms, over patients drawn within their class."""
-    curves = []
-    for block in patient_weights(patients, truth, resamples=DRAWS, seed=seed):
-        for times in block:
-            x, y, _ = roc_curve(truth, p, sample_weight=times)
-            curves.append(
-                y[np.searchsorted(x, _GRID, side="right") - 1]
-            )  # a curve of steps: the last one reached
-    low, high = np.quantile(curves, (0.025, 0.975), axis=0)
-    return low, high
 
 
 def confusion_figure(trials: Sequence[Trial], classes: Sequence[str]) -> bytes:
