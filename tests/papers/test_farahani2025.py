@@ -27,7 +27,7 @@ RESNETS = replace(reproduction._resnet("demo", ("t1",)), epochs=1, pixels=36, pi
 PAPER = Config.preset("paper")
 TOLD = ("idh", "codel_1p19q", "grade")
 SEED = 4  # of whose patients both sides of every split show every class
-SOME = (FULL, SOUND, "no CMD", OUTLINE)
+SOME = (FULL, SOUND, "no CMD")
 
 
 def test_each_network_differs_from_the_full_one_in_what_its_name_says():
