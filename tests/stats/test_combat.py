@@ -105,7 +105,7 @@ def test_a_feature_that_does_not_vary_stays():
 
 @pytest.mark.parametrize("constants", [(0.1, 0.3), (0.1, 0.1), (1e-12, 3e-12)])
 def test_a_feature_constant_within_sites_leaves_the_others_as_they_would_be(constants):
-    """What 0.1 leaves after its mean, 1e-17, is rounding and no spread: the others are shrunk as with a 0 in its place."""
+    """What 0.1 leaves less its mean, 1e-17, is rounding and no spread: the others are shrunk as with 0 in its place."""
     _, x, sites = cohort(np.random.default_rng(8), sizes=(30, 20))
     x[:, 3], plain = np.repeat(constants, (30, 20)), x.copy()
     plain[:, 3] = 0.0

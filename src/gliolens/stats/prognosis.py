@@ -130,7 +130,7 @@ def _bounded(value: float, drawn: np.ndarray, n: int, lowest: float = 0.0) -> In
 def horizon(days: Float[np.ndarray, " n"], died: Bool[np.ndarray, " n"]) -> float:
     """The last day at which predicted survival is scored: see `HORIZON`, and a day on which somebody is in sight.
 
-    Where follow-up was cut at one day for all, nobody is in sight on it: the last day before it then, 0 if there is none.
+    Where follow-up was cut at one day for all, nobody is in sight on it: then the last day before, 0 if there is none.
     """
     end, (lost, chance) = float(np.quantile(days, HORIZON)), in_sight(days, died)
     blind = lost[chance == 0].min(initial=math.inf)
