@@ -3,7 +3,6 @@
 import json
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -18,7 +17,6 @@ from gliolens.cohorts.phantom.traits import PhantomConfig
 from gliolens.errors import CohortError
 from gliolens.io.nifti import read_volume, write_volume
 from gliolens.loader import Cases
-from gliolens.runs import _strange
 from gliolens.strangeness import FEWEST, STRANGE, Familiar, look, strangers_told
 
 SERIES = ("t1", "flair")
@@ -119,17 +117,18 @@ def ball(seed, radius=10):
     return np.where(inside, np.random.default_rng(seed).normal(100, 10, inside.shape), 0).astype(np.float32)
 
 
-def test_predict_measures_the_series_learnt_from_alone():
+def test_a_case_is_measured_by_the_series_learnt_from_alone():
     """A head with its skull beside a stripped brain would move the border of what is measured."""
     grid = Grid((28, 28, 28), np.eye(4))
     learnt = [look(Case(f"c{k}", grid, {"t1": ball(k)}, grid)) for k in range(25)]
-    run = SimpleNamespace(familiar=Familiar.learn(learnt, ("t1",), [str(k) for k in range(25)]))
+    familiar = Familiar.learn(learnt, ("t1",), [str(k) for k in range(25)])
     alone = [Case("new", grid, {"t1": ball(100 + k)}, grid) for k in range(8)]
     with_head = [replace(case, series={**case.series, "t2": ball(0, radius=13)}) for case in alone]
-    told = [_strange(case, run) for case in alone]
-    assert [_strange(case, run) for case in with_head] == told
-    assert sum(map(bool, told)) <= 2
-    assert _strange(replace(alone[0], series={"t2": ball(0)}), run) == []
+    told = [familiar.p_of(case) for case in alone]
+    assert [familiar.p_of(case) for case in with_head] == told
+    assert sum(p <= STRANGE for p in told) <= 2
+    assert max(familiar.p_value(look(case)) for case in with_head) <= STRANGE  # what was done before
+    assert np.isnan(familiar.p_of(replace(alone[0], series={"t2": ball(0)})))
 
 
 def test_a_case_of_another_scanner_is_told_of_by_predict_and_evaluate_and_the_like_are_not(tmp_path, capsys):

@@ -10,7 +10,6 @@ from typing import Any, Final
 import numpy as np
 
 from gliolens.case import Case, CaseRow, Prediction
-from gliolens.cohorts.audit.appearance import appearance
 from gliolens.errors import CaseError
 from gliolens.further import further_targets
 from gliolens.io.store import read_json
@@ -174,15 +173,12 @@ def _cautions(row: CaseRow, run: TrainedRun, target: str, scores: Sequence[Mappi
 
 
 def _strange(case: Case, run: TrainedRun) -> list[str]:
-    """Whether the scans look unlike those learnt from; series that were not learnt from are not looked at."""
-    known = run.familiar
-    if known is None or not set(known.series) <= case.series.keys():
-        return []
-    p = known.p_value(appearance(replace(case, series={s: case.series[s] for s in known.series})))
+    """Whether the scans look unlike those learnt from."""
+    p = 1.0 if run.familiar is None else run.familiar.p_of(case)
     if not p <= STRANGE:
         return []
     return [
-        f"The scans look unlike those learnt from: of {len(known.distances)} training "
+        f"The scans look unlike those learnt from: of {len(run.familiar.distances) if run.familiar else 0} training "
         f"patients {p:.0%} are as far from the others (scanner, sequence or preparation): trust the answer less."
     ]
 

@@ -98,6 +98,15 @@ class Familiar:
         distance = _distances(row[None], *parts)[0]
         return float((1 + np.count_nonzero(np.array(self.distances) >= distance)) / (1 + len(self.distances)))
 
+    def p_of(self, case: Case) -> float:
+        """`p_value` of a case, of whose series those that were learnt from are looked at, and no other.
+
+        The brain is found in what is looked at, so a further series would move its border.
+        """
+        if not set(self.series) <= case.series.keys():
+            return float("nan")
+        return self.p_value(look(replace(case, series={s: case.series[s] for s in self.series})))
+
     def save(self, folder: Path) -> None:
         """Write `familiar.json`."""
         write_json(folder / FILE, {"version": _VERSION, **asdict(self)})
