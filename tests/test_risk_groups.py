@@ -12,6 +12,7 @@ from gliolens.cli import main
 from gliolens.cohorts.clinical.table import read_clinical, rows_of
 from gliolens.cohorts.splits import kfold, write_split
 from gliolens.io.tables import read_cohort, write_cohort
+from gliolens.stats.prognosis import HORIZON
 from gliolens.stats.risk_groups import Asked, judge
 from gliolens.stats.survival import kaplan_meier
 
@@ -148,7 +149,7 @@ def test_no_survival_of_a_tested_patient_reaches_his_group_or_his_curve(monkeypa
     monkeypatch.setattr(
         module, "integrated_brier", lambda d, e, a, at, seed: kept.append(a) or whole(d, e, a, at)
     )
-    monkeypatch.setattr(module, "horizon", lambda days: 300.0)
+    monkeypatch.setattr(module, "horizon", lambda days, died: 300.0)
     mine = first.fold == 1
     changed = Asked(**{**vars(first), "days": np.where(mine, first.days[::-1] + 1, first.days)})
     before, after = (judge(one).judged[0] for one in (first, changed))
@@ -156,6 +157,23 @@ def test_no_survival_of_a_tested_patient_reaches_his_group_or_his_curve(monkeypa
     alike = [np.allclose(a[mine], b[mine]) for a, b in zip(kept[:3], kept[3:], strict=True)]
     assert alike == [True] * 3
     assert not np.allclose(kept[0][~mine], kept[3][~mine])
+
+
+def test_a_follow_up_that_is_cut_at_one_day_for_all_is_scored_before_that_day():
+    """A third were last seen on day 500: on that day nobody is in sight, and Brier's score has no value."""
+    one = asked(100)
+    cut = Asked(**{**vars(one), "days": np.minimum(one.days, 500.0), "died": one.died & (one.days < 500)})
+    assert np.quantile(cut.days, HORIZON) == 500.0
+    found = judge(cut)
+    assert found.horizon_days == cut.days[cut.days < 500].max()
+    assert 0 < found.nobody_told.low < found.nobody_told.high < 0.5
+    assert all(0 < each.brier.value < 0.5 for each in found.judged)
+
+
+def test_patients_who_were_all_last_seen_on_one_day_have_no_score_and_it_says_why():
+    one = asked()
+    found = judge(Asked(**{**vars(one), "days": np.full(60, 500.0), "died": np.zeros(60, bool)}))
+    assert "no day before" in found.nobody_told.reason
 
 
 def test_a_risk_that_is_the_same_for_all_says_so():

@@ -46,6 +46,7 @@ def test_targets_and_seeds_stand_in_one_table_and_one_page(cohort, tmp_path, cap
     page = (tmp_path / "bench.html").read_text()
     assert "AUC, IDH status" in page
     assert "grade/seed-1/bench.html" in page
+    assert "2 seeds, each with folds of its own" in page
 
 
 def test_over_seeds_is_the_mean_with_the_least_and_the_most():
@@ -78,12 +79,14 @@ def test_inner_folds_another_cohort_and_all_tables_beside_them(cohort, other, tm
 
 
 def test_each_site_is_left_out_in_turn(cohort, tmp_path, capsys):
-    assert main(asked(cohort, tmp_path, "--target", "grade", "--leave-site-out")) == 0
+    assert main(asked(cohort, tmp_path, "--target", "grade", "--leave-site-out", "--seed", "0", "1")) == 0
     capsys.readouterr()
-    answers = pd.read_csv(tmp_path / "predictions.csv")
+    assert "2 seeds, on the same folds" in (tmp_path / "bench.html").read_text()
+    folder = tmp_path / "grade" / "seed-1"
+    answers = pd.read_csv(folder / "predictions.csv")
     kept = answers[answers["fold"].notna()]
     assert (kept.groupby("fold")["site"].nunique() == 1).all()
-    assert json.loads((tmp_path / "splits.json").read_text())["kind"] == "leave_one_site_out"
+    assert json.loads((folder / "splits.json").read_text())["kind"] == "leave_one_site_out"
 
 
 def test_one_cohort_cannot_be_another(cohort, tmp_path, capsys):

@@ -46,7 +46,7 @@ from gliolens.report.curves import read_curves
 from gliolens.report.page import write_bench_report
 from gliolens.report.paper_page import Section, table_section
 from gliolens.stats.classification import SCORE_TITLES
-from gliolens.strangeness import Familiar, looks_of, p_values, strangers_told
+from gliolens.strangeness import Familiar, p_values, strangers_told
 from gliolens.train import Outcome, division_of, write_results
 from gliolens.usable import Usable, common_series, some_without_tumour, usable_cases
 
@@ -279,7 +279,7 @@ def _strangers(there: _Elsewhere, field: _Field) -> str:
     """Write which cases of the other cohort look unlike those here, and say how many."""
     here, cache = field.found.cases, field.run.cache
     try:
-        familiar = Familiar.learn(looks_of(here, cache, Counter("measuring how scans look")), here.series)
+        familiar = Familiar.of(here, cache, Counter("measuring how scans look"))
     except CohortError as error:
         return f"Which of them look unlike those here is not known: {error}."
     found = p_values(familiar, there.found.cases, cache, Counter("measuring how scans look"))

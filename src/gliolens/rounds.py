@@ -48,7 +48,8 @@ def bench_rounds(
     ]
     results = pd.concat(tables, ignore_index=True)
     write_text(out / "results.csv", results.to_csv(index=False))
-    _write_page(out, results, done)
+    same_folds = bool(settings.get("split") or settings.get("sites"))
+    _write_page(out, results, done, "on the same folds" if same_folds else "each with folds of its own")
     return done
 
 
@@ -68,10 +69,10 @@ def over_seeds(results: pd.DataFrame) -> list[dict[str, Any]]:
     return list(rows.values())
 
 
-def _write_page(out: Path, results: pd.DataFrame, done: dict[tuple[str, int], Outcome]) -> None:
+def _write_page(out: Path, results: pd.DataFrame, done: dict[tuple[str, int], Outcome], folds: str) -> None:
     seeds = results["seed"].nunique()
     notes = [
-        f"The mean over {seeds} seeds, each with folds of its own, and the least and the most: how far chance moves a "
+        f"The mean over {seeds} seeds, {folds}, and the least and the most: how far chance moves a "
         "score. Seeds share their patients: this is no interval." if seeds > 1 else "One seed.",
         *(
             f"{TARGET_TITLES[target]}, seed {seed}: {os.path.relpath(found.folder / 'bench.html', out)}"

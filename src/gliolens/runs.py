@@ -10,7 +10,6 @@ from typing import Any, Final
 import numpy as np
 
 from gliolens.case import Case, CaseRow, Prediction
-from gliolens.cohorts.audit.appearance import appearance
 from gliolens.errors import CaseError
 from gliolens.further import further_targets
 from gliolens.io.store import read_json
@@ -175,7 +174,7 @@ def _cautions(row: CaseRow, run: TrainedRun, target: str, scores: Sequence[Mappi
 
 def _strange(case: Case, run: TrainedRun) -> list[str]:
     """Whether the scans look unlike those learnt from."""
-    p = 1.0 if run.familiar is None else run.familiar.p_value(appearance(case))
+    p = 1.0 if run.familiar is None else run.familiar.p_of(case)
     if not p <= STRANGE:
         return []
     return [

@@ -2,7 +2,7 @@
 
 Thirteen numbers a series (`cohorts.audit.appearance`) of the brain outside the tumour, standardised; then the
 Mahalanobis distance d with a shrunk covariance (Ledoit & Wolf 2004, doi 10.1016/S0047-259X(03)00096-4). Every training
-patient is measured in the same way by the others of five folds, and
+patient is measured in the same way by the others of five folds, one exam of each, and
 
     p = (1 + number of training patients as far or farther) / (1 + number of training patients)
 
@@ -22,6 +22,7 @@ from sklearn.model_selection import KFold
 
 from gliolens.case import Case
 from gliolens.cohorts.audit.appearance import appearance
+from gliolens.cohorts.splits import patients
 from gliolens.errors import CohortError
 from gliolens.io.store import read_json, write_json
 from gliolens.loader import Arrays, Cases
@@ -55,15 +56,26 @@ class Familiar:
     distances: tuple[float, ...]
 
     @classmethod
-    def learn(cls, looks: Sequence[Arrays], series: Sequence[str]) -> Self:
-        """Learn from what `look` measured of the training patients.
+    def of(cls, cases: Cases, cache: Path, tick: Tick | None = None) -> Self:
+        """Measure the training patients and learn what they look like; errors as `learn`."""
+        group = patients(cases.rows)
+        looks = looks_of(cases, cache, tick)
+        return cls.learn(looks, cases.series, [group[row.case] for row in cases.rows])
+
+    @classmethod
+    def learn(cls, looks: Sequence[Arrays], series: Sequence[str], patients: Sequence[str]) -> Self:
+        """Learn from what `look` measured of each case, the first that has every series of each patient.
+
+        Another exam of a patient lies nearer to him than anyone new does: by it all others would be strangers.
 
         Raises:
-            CohortError: there is no series, or fewer than `FEWEST` of them have every one with contrast.
+            CohortError: there is no series, or fewer than `FEWEST` patients have every one with contrast.
         """
         if not series:
             raise CohortError("no series is there that all training patients have")
-        numbers = np.array([n for n in (_row(look, series) for look in looks) if n is not None])
+        measured = [(who, _row(look, series)) for who, look in zip(patients, looks, strict=True)]
+        first = {who: row for who, row in reversed(measured) if row is not None}
+        numbers = np.array(list(first.values())[::-1])
         if len(numbers) < FEWEST:
             raise CohortError(
                 f"{len(numbers)} training patients can be measured; {FEWEST} are needed to say who is a stranger"
@@ -85,6 +97,15 @@ class Familiar:
         parts = np.array(self.mean), np.array(self.scale), np.array(self.precision)
         distance = _distances(row[None], *parts)[0]
         return float((1 + np.count_nonzero(np.array(self.distances) >= distance)) / (1 + len(self.distances)))
+
+    def p_of(self, case: Case) -> float:
+        """`p_value` of a case, of whose series those that were learnt from are looked at, and no other.
+
+        The brain is found in what is looked at, so a further series would move its border.
+        """
+        if not set(self.series) <= case.series.keys():
+            return float("nan")
+        return self.p_value(look(replace(case, series={s: case.series[s] for s in self.series})))
 
     def save(self, folder: Path) -> None:
         """Write `familiar.json`."""
@@ -120,7 +141,7 @@ def p_values(familiar: Familiar, cases: Cases, cache: Path, tick: Tick | None = 
 
 
 def strangers_told(found: pd.DataFrame) -> str:
-    """How many of some cases are strangers, in words, with those sites that have more than their share."""
+    """How many of some cases are strangers, in words, with the sites of most of whom it holds, and who is not known."""
     known = found[found["p"].notna()]
     strange = known["p"] <= STRANGE
     words = (
@@ -132,7 +153,9 @@ def strangers_told(found: pd.DataFrame) -> str:
         for site, n in sites.iterrows()
         if site and n["sum"] > n["size"] / 2
     ]
-    return words + (f"; most of site {', '.join(many)}" if many else "")
+    words += f"; most of site {', '.join(many)}" if many else ""
+    unknown = len(found) - len(known)
+    return words + (f"; {unknown} more could not be measured" if unknown else "")
 
 
 def _row(look: Mapping[str, np.ndarray], series: Sequence[str]) -> np.ndarray | None:

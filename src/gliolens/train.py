@@ -34,7 +34,7 @@ from gliolens.protocol import (
     score_beside_ceilings,
 )
 from gliolens.report.curves import write_curves
-from gliolens.strangeness import FILE, Familiar, looks_of
+from gliolens.strangeness import FILE, Familiar
 from gliolens.usable import some_without_tumour, usable_cases
 
 
@@ -121,9 +121,7 @@ def _keep_looks(out: Path, trained: Cases, cache: Path) -> None:
     """Keep what the training patients look like, so that a stranger is known."""
     (out / FILE).unlink(missing_ok=True)
     try:
-        Familiar.learn(looks_of(trained, cache, Counter("measuring how scans look")), trained.series).save(
-            out
-        )
+        Familiar.of(trained, cache, Counter("measuring how scans look")).save(out)
     except CohortError as error:
         say(f"strangers will not be known: {error}")
 

@@ -103,6 +103,17 @@ def test_a_feature_that_does_not_vary_stays():
     np.testing.assert_allclose(Combat.learn(x, sites)(x, sites)[:, 3], 4.0)
 
 
+@pytest.mark.parametrize("constants", [(0.1, 0.3), (0.1, 0.1), (1e-12, 3e-12)])
+def test_a_feature_constant_within_sites_leaves_the_others_as_they_would_be(constants):
+    """What 0.1 leaves less its mean, 1e-17, is rounding and no spread: the others are shrunk as with 0 in its place."""
+    _, x, sites = cohort(np.random.default_rng(8), sizes=(30, 20))
+    x[:, 3], plain = np.repeat(constants, (30, 20)), x.copy()
+    plain[:, 3] = 0.0
+    made, expected = Combat.learn(x, sites)(x, sites), Combat.learn(plain, sites)(plain, sites)
+    np.testing.assert_allclose(np.delete(made, 3, axis=1), np.delete(expected, 3, axis=1))
+    np.testing.assert_allclose(made[:, 3], made[0, 3])  # the site's share is all there is, and goes
+
+
 @pytest.mark.parametrize(("sites", "words"), [
     (["a"] * 6, "1 sites"), (["a"] * 4 + ["b"] * 2, "1 sites"), (["a"] * 5, "5 sites"),
 ])  # fmt: skip

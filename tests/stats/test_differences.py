@@ -10,7 +10,7 @@ from sklearn.metrics import roc_auc_score
 
 from gliolens.errors import ConfigError
 from gliolens.stats.differences import auc_difference, independent_difference, over_folds
-from gliolens.stats.intervals import Difference, Interval, delong_difference, unknown
+from gliolens.stats.intervals import Difference, Interval, delong_difference, patient_weights, unknown
 
 
 def answers(seed, n=60, classes=2):
@@ -60,6 +60,16 @@ def test_a_bootstrapped_p_value_is_small_by_chance_alone_as_often_as_it_says():
         found.append(auc_difference(truth, p, other, list(map(str, range(60))), resamples=200).p_value)
     assert (np.array(found) < 0.05).sum() <= 14  # 6 expected; more than 14 has a chance of .001
     assert 0.35 < np.mean(found) < 0.65
+
+
+def test_draws_without_a_value_count_on_neither_side():
+    """Both mutant exams are of one patient, who has more of the other class: one draw in three leaves him out."""
+    truth, who = np.array([1, 1] + [0] * 13), ["a"] * 5 + [str(i) for i in range(10)]
+    p, other = (np.column_stack([1 - q, q]) for q in (0.9 * truth + 0.05, np.full(15, 0.5)))
+    found = auc_difference(truth, p, other, who, resamples=300)
+    drawn = np.concatenate([*patient_weights(who, truth, resamples=300, seed=0)])[:, 0] > 0
+    assert 0.5 < drawn.mean() < 0.8
+    assert found.p_value == pytest.approx(2 / (drawn.sum() + 1))
 
 
 def test_a_class_without_a_case_leaves_it_unknown():

@@ -19,7 +19,9 @@ import numpy as np
 from gliolens.errors import ConfigError
 
 LEAST: Final = 3
-"""Patients a site needs, that its spread can be told from that of its patients."""
+"""Cases a site needs, that its spread can be told from that of its cases."""
+_ROUNDING: Final = 1e-9
+"""Share of its size by which a feature must vary: what is constant differs by 1e-16 of it, in its last digits."""
 _CLOSE: Final = 1e-4
 """Relative change at which the two shrunk estimates, each of which rests on the other, are taken as settled."""
 
@@ -47,8 +49,8 @@ class Combat:
         """Learn from training patients; sites of fewer than `LEAST` are passed over.
 
         Args:
-            features: `(n, d)`, two or more features, all finite.
-            sites: of each patient.
+            features: `(n, d)`, a row a case, two or more features, all finite.
+            sites: of each case.
 
         Raises:
             ConfigError: lengths differ, a value is not finite, or fewer than two sites or features remain.
@@ -56,21 +58,22 @@ class Combat:
         x, at = np.asarray(features, float), np.asarray(sites, str)
         if x.ndim != 2 or len(x) != len(at) or not np.isfinite(x).all():
             raise ConfigError(
-                f"features of shape {x.shape} and {len(at)} sites; expected a row and a site a patient, all finite"
+                f"features of shape {x.shape} and {len(at)} sites; expected a row and a site a case, all finite"
             )
         names, counts = np.unique(at, return_counts=True)
         known = tuple(str(n) for n in names[counts >= LEAST])
         if len(known) < 2 or x.shape[1] < 2:
             raise ConfigError(
-                f"{len(known)} sites of {LEAST} training patients or more, and {x.shape[1]} features; to harmonise "
+                f"{len(known)} sites of {LEAST} training cases or more, and {x.shape[1]} features; to harmonise "
                 "takes two of each: leave harmonise off"
             )
         mine = [x[at == name] for name in known]
         total = sum(map(len, mine))
         mean = sum(m.sum(axis=0) for m in mine) / total
         within = np.sqrt(sum(((m - m.mean(axis=0)) ** 2).sum(axis=0) for m in mine) / total)
-        scale = np.where(within > 0, within, 1.0)
-        found = [_shrunk((m - mean) / scale) for m in mine]
+        varies = [_varies(m) for m in mine]
+        scale = np.where(np.any(varies, axis=0), within, 1.0)
+        found = [_shrunk((m - mean) / scale, v) for m, v in zip(mine, varies, strict=True)]
         return cls(
             known,
             _plain(mean),
@@ -96,10 +99,17 @@ class Combat:
         return out
 
 
-def _shrunk(z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Shift and spread `(d,)` of one site's standardised features `(n, d)`: the modes of both posteriors."""
-    n, varies = len(z), z.std(axis=0) > 0
-    shift, spread = z.mean(axis=0), np.ones(z.shape[1])
+def _varies(features: np.ndarray) -> np.ndarray:
+    """Which features `(d,)` of one site differ by more than rounding."""
+    return np.asarray(np.ptp(features, axis=0) > _ROUNDING * np.abs(features).max(axis=0))
+
+
+def _shrunk(z: np.ndarray, varies: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Shift and spread `(d,)` of one site's standardised features `(n, d)`: the modes of both posteriors.
+
+    Those of a feature that does not vary there have no part in the priors, and are not shrunk.
+    """
+    n, shift, spread = len(z), z.mean(axis=0), np.ones(z.shape[1])
     if varies.sum() < 2:
         return shift, spread
     seen, variance = shift[varies], z[:, varies].var(axis=0, ddof=1)

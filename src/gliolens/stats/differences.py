@@ -32,8 +32,8 @@ def auc_difference(
     """AUC of `p` less that of `other` on the same cases.
 
     DeLong's where there are two classes and one case a patient; else a bootstrap over patients of the mean AUC over
-    classes, with p from the share of resamples beyond zero (Efron & Tibshirani 1993, section 15.4), at least
-    2 / (resamples + 1).
+    classes, with p from the share of resamples beyond zero (Efron & Tibshirani 1993, section 15.4), of those that have
+    a value; at least 2 / (1 + their number).
 
     Args:
         truth: class of each case, 0 to k - 1, shape (n,).
@@ -58,8 +58,8 @@ def auc_difference(
         return Difference(unknown("a class has no case"), math.nan)
     blocks = patient_weights(patients, given, resamples=resamples, seed=seed)
     drawn = np.concatenate([weighted_auc(w, given, p) - weighted_auc(w, given, other) for w in blocks])
-    beyond = min((drawn <= 0).sum(), (drawn >= 0).sum())
-    return Difference(percentile_interval(value, drawn), min(1.0, 2 * (beyond + 1) / (len(drawn) + 1)))
+    beyond, known = min((drawn <= 0).sum(), (drawn >= 0).sum()), np.isfinite(drawn).sum()
+    return Difference(percentile_interval(value, drawn), min(1.0, 2 * (beyond + 1) / (known + 1)))
 
 
 def over_folds(found: Difference, folds: int) -> Difference:

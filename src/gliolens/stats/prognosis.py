@@ -127,9 +127,14 @@ def _bounded(value: float, drawn: np.ndarray, n: int, lowest: float = 0.0) -> In
 # --- predicted survival -----------------------------------------------------------------------------------------
 
 
-def horizon(days: Float[np.ndarray, " n"]) -> float:
-    """The last day at which predicted survival is scored; see `HORIZON`."""
-    return float(np.quantile(days, HORIZON))
+def horizon(days: Float[np.ndarray, " n"], died: Bool[np.ndarray, " n"]) -> float:
+    """The last day at which predicted survival is scored: see `HORIZON`, and a day on which somebody is in sight.
+
+    Where follow-up was cut at one day for all, nobody is in sight on it: then the last day before, 0 if there is none.
+    """
+    end, (lost, chance) = float(np.quantile(days, HORIZON)), in_sight(days, died)
+    blind = lost[chance == 0].min(initial=math.inf)
+    return end if end < blind else float(days[days < blind].max(initial=0.0))
 
 
 def predicted_survival(
@@ -234,8 +239,13 @@ def integrated_brier(
     """The mean of the Brier score over the days, trapezoid by trapezoid; 0 is best, 1/4 what a coin reaches.
 
     The 95 % interval is a bootstrap over patients, by whether they died; the chance of being in sight is not drawn
-    anew. Arguments and errors as `brier_parts`.
+    anew. Arguments as `brier_parts`.
+
+    Raises:
+        ConfigError: the days cover no time, or nobody was in sight on one of them.
     """
+    if at[-1] <= at[0]:
+        raise ConfigError("no day before the last on which somebody was in sight, so nothing to score")
     parts = brier_parts(days, died, alive, at)
     each = np.trapezoid(parts, at, axis=1) / (at[-1] - at[0])
     names = [str(i) for i in range(len(days))]

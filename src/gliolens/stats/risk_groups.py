@@ -101,7 +101,7 @@ def judge(asked: Asked, *, cut: str | float = "median", seed: int = 0) -> RiskGr
     alone, gained = concordance(asked.days, asked.died, [*asked.risks.values(), *base], seed=seed)
     if not base:
         gained = [unknown(f"the bench has no control {BASELINE}")] * len(methods)
-    at = np.linspace(0, horizon(asked.days), DAYS)
+    at = np.linspace(0, horizon(asked.days, asked.died), DAYS)
     judged = [_judge(asked, m, cut, alone[i], gained[i], at, seed) for i, m in enumerate(methods)]
     return RiskGroups(asked, judged, _nobody_told(asked, at, seed), float(at[-1]))
 
@@ -146,7 +146,14 @@ def _brier(asked: Asked, method: str, at: np.ndarray, seed: int) -> Interval:
             alive[mine] = predicted_survival(asked.days[rows], asked.died[rows], odds[rows], odds[mine], at)
         except ConfigError as error:
             return unknown(f"fold {k + 1}: {error}")
-    return integrated_brier(asked.days, asked.died, alive, at, seed=seed)
+    return _scored(asked, alive, at, seed)
+
+
+def _scored(asked: Asked, alive: np.ndarray, at: np.ndarray, seed: int) -> Interval:
+    try:
+        return integrated_brier(asked.days, asked.died, alive, at, seed=seed)
+    except ConfigError as error:
+        return unknown(str(error))
 
 
 def _log_odds(risk: np.ndarray) -> np.ndarray:
@@ -163,4 +170,4 @@ def _nobody_told(asked: Asked, at: np.ndarray, seed: int) -> Interval:
             alive[asked.fold == k] = curve.alive[np.searchsorted(curve.days, at, side="right") - 1]
         elif (asked.fold == k).any():
             return unknown(f"fold {k + 1} has no training patient whose survival is known")
-    return integrated_brier(asked.days, asked.died, alive, at, seed=seed)
+    return _scored(asked, alive, at, seed)

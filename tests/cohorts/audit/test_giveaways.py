@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 from scipy.spatial import distance
+from sklearn.metrics import roc_auc_score
 
 from gliolens.case import Case, CaseRow, Grid
 from gliolens.cohorts.audit.appearance import PER_SERIES, _guesses, appearance, site_told
-from gliolens.cohorts.audit.giveaways import label_follows_site, site_from_scans
+from gliolens.cohorts.audit.giveaways import age_tells, label_follows_site, site_from_scans
 from gliolens.cohorts.phantom.traits import PhantomConfig, draw_cohort
 from gliolens.cohorts.splits import patients
 from gliolens.labels import TARGETS
@@ -26,6 +27,39 @@ def test_confounding_is_called_and_its_absence_is_not():
     """The bar of `benchmarks/confounding.py`, on cohorts of other seeds."""
     assert sum("site and grade" in serious(table(60, 50 + k, 0.75)) for k in range(20)) >= 19
     assert sum(bool(serious(table(60, 50 + k, 0.0))) for k in range(20)) <= 1
+
+
+def aged(grade: str, ages: list[float], site: str = "a") -> list[CaseRow]:
+    return [
+        CaseRow(f"{grade}{site}{k}", f"{grade}{site}{k}", age=age, site=site, targets={"grade": grade})
+        for k, age in enumerate(ages)
+    ]
+
+
+def test_the_healthy_hide_neither_that_age_tells_the_grade_nor_make_the_site_tell_it():
+    rng = np.random.default_rng(0)
+    low, high, well = (rng.normal(mean, 8, n).tolist() for mean, n in ((40, 100), (60, 100), (50, 50)))
+    ill = [*aged("LGG", low), *aged("HGG", high)]
+    (alone,) = age_tells(ill, patients(ill), "grade")
+    assert alone.severity == "warning"
+    assert alone.number == pytest.approx(roc_auc_score([0] * 100 + [1] * 100, low + high))
+    everyone = [*ill, *aged("healthy", well, site="b")]
+    assert list(age_tells(everyone, patients(everyone), "grade")) == [alone]
+    assert label_follows_site(everyone, patients(everyone), ("grade",)) == ()
+
+
+def test_of_three_grades_the_one_that_age_tells_best_is_reported():
+    """Of grades 2, 3 and 4, grade 2 is the young."""
+    ages = {"2": 30.0, "3": 60.0, "4": 60.0}
+    rows = [
+        CaseRow(f"p{g}{k}", f"p{g}{k}", age=mean + k % 7, targets={"who_grade": g})
+        for g, mean in ages.items()
+        for k in range(30)
+    ]
+    (found,) = age_tells(rows, patients(rows), "who_grade")
+    assert (found.severity, found.number) == ("warning", 1.0)
+    assert "WHO grade 2 from age alone" in found.text
+    assert "younger" in found.text
 
 
 def test_p_is_corrected_for_the_number_of_targets():
@@ -80,6 +114,19 @@ def test_small_sites_are_left_out_and_said():
     assert found is not None
     assert (found.sites, found.left_out, found.patients) == (("a", "b", "c"), ("d",), 30)
     assert site_told(made[:6], sites[:6]) is None
+
+
+def test_a_site_whose_patients_lack_the_common_series_is_left_out_and_the_others_are_tested():
+    made, sites = looks(92, 1.0, 5)
+    few = [{"t1": made[k]["t1"], **({"t2": made[k]["t1"]} if k == 0 else {})} for k in range(8)]
+    whole = [{"t1": m["t1"], "t2": m["t1"]} for m in made]
+    found = site_told([*whole, *few], [*sites, *["d"] * 8])
+    assert found is not None
+    assert (found.sites, found.left_out, found.patients) == (("a", "b", "c"), ("d",), 92)
+    rows = [CaseRow(f"c{k:02d}", f"c{k:02d}", site=s) for k, s in enumerate("ab" * 8)]
+    seen = {row.case: {"t1" if k < 8 else "t2": np.zeros(PER_SERIES)} for k, row in enumerate(rows)}
+    (untested,) = site_from_scans(rows, seen, patients(rows), ())
+    assert "with the series that nine in ten have" in untested.text
 
 
 def test_site_in_the_scans_and_in_the_label_is_serious():

@@ -128,6 +128,15 @@ def test_in_a_large_cohort_the_likeliest_partner_is_the_patient(prints, monkeypa
     assert {(p.a, p.b) for p in same_patients(everyone)} == {(4, 8), (6, 9)}
 
 
+def test_in_a_large_cohort_a_pair_that_shares_a_rare_series_alone_is_compared(prints, monkeypatch):
+    """Most cases have T1 and FLAIR, two of one patient T2 alone."""
+    twin = replace(prints[6], stored={"t2": prints[6].stored["t1"]})
+    other = replace(prints[7], stored={"t2": prints[7].stored["t1"]})
+    monkeypatch.setattr("gliolens.cohorts.audit.likeness._ALL_PAIRS", 3)
+    monkeypatch.setattr("gliolens.cohorts.audit.likeness._NEAREST", 1)
+    assert {(p.a, p.b) for p in same_patients([*prints[:6], twin, other, twin])} == {(6, 8)}
+
+
 def test_too_little_brain_and_no_contrast_have_no_fingerprint():
     case = head(0)
     small = np.zeros_like(BRAIN)

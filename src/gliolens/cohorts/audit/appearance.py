@@ -18,7 +18,7 @@ from gliolens.types import Image, Mask
 
 PER_SERIES: Final = 13
 FEWEST: Final = 8
-"""Patients that a site must have; smaller ones are left out."""
+"""Patients with the series that are looked at, whom a site must have; smaller ones are left out."""
 _QUANTILES: Final = (1, 5, 10, 35, 65, 90, 95)
 _EDGE: Final = 2  # voxels
 _FOLDS: Final = 5
@@ -36,7 +36,7 @@ class SiteTold:
         p: share of permutations that reach it, the observed one counted in.
         patients: how many were used.
         sites: which sites.
-        left_out: sites with too few patients.
+        left_out: sites with too few patients who have these series.
         series: what was looked at.
     """
 
@@ -87,20 +87,20 @@ def site_told(
     folds, so that p is exact for the folds drawn.
 
     Returns:
-        The score; None where fewer than two sites have enough patients with a series in common.
+        The score; None where fewer than two sites have enough patients with the series that nine in ten have.
     """
-    counts = {site: list(sites).count(site) for site in sorted(set(sites))}
-    large = tuple(site for site, n in counts.items() if n >= FEWEST)
     series = _common(looks)
+    seen = [site for site, look in zip(sites, looks, strict=True) if set(series) <= look.keys()]
+    large = {site for site in seen if seen.count(site) >= FEWEST}
+    if len(large) < 2 or not series:
+        return None
     used = [i for i, site in enumerate(sites) if site in large and set(series) <= looks[i].keys()]
     names, site = np.unique([sites[i] for i in used], return_inverse=True)
-    if len(names) < 2 or not series or np.bincount(site).min() < 2:
-        return None
     numbers = np.stack([np.concatenate([looks[i][s] for s in series]) for i in used])
     rng = np.random.default_rng(seed)
     drawn = np.stack([site, *(rng.permutation(site) for _ in range(_DRAWS))])
     scores = _balanced(_guesses(numbers, drawn, len(names), rng), drawn, len(names))
-    left_out = tuple(s for s in counts if s not in names)
+    left_out = tuple(sorted(set(sites) - large))
     return SiteTold(
         float(scores[0]), float(scores[1:].mean()), float((scores >= scores[0] - 1e-9).mean()),
         len(used), tuple(names.tolist()), left_out, series,

@@ -8,7 +8,7 @@ from gliolens.case import CaseRow
 from gliolens.cohorts.audit.appearance import SiteTold, site_told
 from gliolens.cohorts.audit.confounds import SiteEffect, age_effect, site_effect
 from gliolens.cohorts.audit.verdicts import Finding
-from gliolens.labels import TARGET_TITLES, TARGETS
+from gliolens.labels import HEALTHY, TARGET_TITLES, TARGETS
 from gliolens.stats.intervals import holm
 
 SITE_P, SITE_GAIN = 0.01, 0.15
@@ -23,7 +23,8 @@ def label_follows_site(
 ) -> tuple[Finding, ...]:
     """Say for each target how far the site tells it, one entry a patient; `serious` where the label follows the site.
 
-    The p values of the targets are one family, corrected after Holm.
+    The p values of the targets are one family, corrected after Holm. The healthy have no part: a hospital that gave
+    them alone says nothing of a tumour.
 
     Args:
         rows: the cohort.
@@ -32,7 +33,7 @@ def label_follows_site(
     """
     effects = {}
     for target in targets:
-        known = _one_each([row for row in rows if target in row.targets], group, lambda row: bool(row.site))
+        known = _one_each(_ill(rows, target), group, lambda row: bool(row.site))
         effect = site_effect([str(r.site) for r in known], [r.targets[target] for r in known])
         if effect is not None:
             effects[target] = (len(known), effect)
@@ -56,19 +57,23 @@ def _follows(target: str, patients: int, found: SiteEffect, p: float) -> Finding
 
 
 def age_tells(rows: Sequence[CaseRow], group: Mapping[str, str], target: str) -> Iterator[Finding]:
-    """Say how well age alone tells a target, one entry a patient."""
-    known = _one_each(rows, group, lambda row: row.age is not None and target in row.targets)
-    present = [c for c in TARGETS[target] if any(r.targets[target] == c for r in known)]
-    if len(present) < 2:
+    """Say how well age alone tells a class of a target from all others, one entry a patient.
+
+    Of several classes, the one that age tells best. The healthy have no part: their age tells who volunteered.
+    """
+    known = _one_each(_ill(rows, target), group, lambda row: row.age is not None)
+    ages = [float(row.age or 0.0) for row in known]
+    effects = {
+        c: age_effect(ages, [row.targets[target] == c for row in known]) for c in TARGETS[target][::-1]
+    }
+    told = {c: effect for c, effect in effects.items() if effect is not None}
+    if not told:
         return
-    found = age_effect(
-        [float(r.age or 0.0) for r in known], [r.targets[target] == present[-1] for r in known]
-    )
-    if found is None:
-        return
+    best = max(told, key=lambda c: round(told[c].auc, 9))  # of two classes, which tell the same, the last
+    found = told[best]
     wins = found.auc >= AGE_AUC and found.low > 0.5
     text = (
-        f"{TARGET_TITLES[target]} {present[-1]} from age alone, {len(known)} patients: AUC {found.auc:.2f} "
+        f"{TARGET_TITLES[target]} {best} from age alone, {len(known)} patients: AUC {found.auc:.2f} "
         f"({found.low:.2f} to {found.high:.2f}), {'older' if found.older else 'younger'} patients have it"
     )
     text += "; report no score without this one beside it" if wins else ""
@@ -93,7 +98,9 @@ def site_from_scans(
     found = site_told([appearances[r.case] for r in known], [str(r.site) for r in known])
     if found is None:
         if len({row.site for row in rows if row.site}) > 1:
-            text = "fewer than two sites have eight patients whose scans can be measured; not tested"
+            text = (
+                "fewer than two sites have eight patients with the series that nine in ten have; not tested"
+            )
             yield Finding("site from the scans", "note", text)
         return
     told = found.p < SITE_P
@@ -117,10 +124,15 @@ def _told(found: SiteTold, told: bool) -> str:
         f"permutation p {found.p:.4f}"
     )
     if found.left_out:
-        text += f"; left out, with too few patients: {', '.join(found.left_out)}"
+        text += f"; left out, with too few patients who have these series: {', '.join(found.left_out)}"
     if told:
         text += "; harmonise on training patients alone, and test on sites that were not learnt from"
     return text
+
+
+def _ill(rows: Sequence[CaseRow], target: str) -> list[CaseRow]:
+    """Who has a known class and is not healthy."""
+    return [row for row in rows if row.targets.get(target, HEALTHY) != HEALTHY]
 
 
 def _one_each(

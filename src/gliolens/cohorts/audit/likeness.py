@@ -4,7 +4,6 @@ Measured, with the threshold and the rates, in `docs/results.md` by `benchmarks/
 """
 
 import itertools
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
@@ -22,7 +21,6 @@ SUSPECTED: Final = 0.4
 """Likeness after a shift alone, below which a pair is not aligned any further."""
 _ALL_PAIRS: Final = 1_500  # as many pairs are compared outright; of more, those that `_likeliest` names
 _NEAREST: Final = 10  # partners a case that are looked at closely in a large cohort
-_AT_FIRST: Final = 2  # series by which partners are chosen: the two that most cases have
 _TURNED: Final = 0.1  # likeness to the cohort's mean that another orientation must gain
 
 
@@ -169,9 +167,11 @@ def _to_compare(prints: Sequence[Fingerprint], own: int) -> Iterator[tuple[int, 
 
 
 def _likeliest(prints: Sequence[Fingerprint]) -> tuple[np.ndarray, np.ndarray]:
-    """Correlation (n, n) of every two cases once each lies on the cohort's mean, as they are and one mirrored."""
-    common = Counter(s for p in prints for s in p.stored).most_common(_AT_FIRST)
-    series = tuple(s for s, _ in common)
+    """Correlation (n, n) of every two cases once each lies on the cohort's mean, as they are and one mirrored.
+
+    As in `likeness`, by all the series they share: 0 where they share none.
+    """
+    series = tuple(s for s in SERIES if any(s in p.stored for p in prints))
     means = {s: _mean(prints, (s,)) for s in series}
     placed = [_placed(p, series, means) for p in prints]
     fields, held = (np.stack(arrays) for arrays in zip(*placed, strict=True))
@@ -204,6 +204,11 @@ def _halved(fields: np.ndarray) -> np.ndarray:
 
 
 def _correlations(fields: np.ndarray, held: np.ndarray, seen: np.ndarray, where: np.ndarray) -> np.ndarray:
-    a, b, m, w = (array.reshape(len(array), -1) for array in (fields, seen, held, where))
-    energy = ((a**2) @ w.T) * (m @ (b**2).T)
-    return np.asarray((a @ b.T) / np.sqrt(np.maximum(energy, 1e-6)))
+    n = len(fields)
+    shared, here, there = np.zeros((3, n, n), np.float32)
+    for k in range(fields.shape[1]):  # a series at a time: memory does not hold the squares of all
+        a, b, m, w = (array[:, k].reshape(n, -1) for array in (fields, seen, held, where))
+        shared += a @ b.T
+        here += a**2 @ w.T
+        there += m @ (b**2).T
+    return np.asarray(shared / np.sqrt(np.maximum(here * there, 1e-6)))
