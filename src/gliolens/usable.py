@@ -55,6 +55,18 @@ class Usable:
         )
 
 
+def used_cases(cases: Cases, target: str, rows: Sequence[CaseRow]) -> dict[str, tuple[str, str]]:
+    """Patient and class of each case that can be used, as `run.json` and `bench.json` keep them.
+
+    Args:
+        cases: those that can.
+        target: whose class is told.
+        rows: the whole cohort, whose aliases tell which cases are of one patient.
+    """
+    who = patients(rows)
+    return {row.case: (who[row.case], row.targets[target]) for row in cases.rows}
+
+
 MANY: Final = 1000
 """Numbers from which an array is what a method sees of scans, and not some measures that two patients may share."""
 
