@@ -4,11 +4,14 @@ import json
 
 import pytest
 
+import gliolens.bench as bench_module
 from gliolens.bench import bench
 from gliolens.cli import main
 from gliolens.cohorts.phantom.cohort import write_phantom
 from gliolens.cohorts.phantom.traits import PhantomConfig
-from gliolens.errors import ConfigError
+from gliolens.cohorts.splits import kfold, write_split
+from gliolens.errors import CohortError, ConfigError
+from gliolens.io.tables import read_cohort
 
 QUICK = ("epochs=1", "slices=1", "choose_epochs=false")
 
@@ -39,6 +42,27 @@ def test_one_method_with_two_settings_makes_two_rows(cohort, tmp_path, capsys):
     for name in names:
         told = json.loads((tmp_path / "b" / name / "fidelity.json").read_text())
         assert told["method"] == "shape-resnet"
+
+
+def test_a_split_that_tests_a_case_twice_is_refused_before_anything_is_trained(cohort, tmp_path, monkeypatch):
+    split = tmp_path / "split.json"
+    write_split(split, kfold(read_cohort(cohort), "grade", folds=2, repeats=2))
+    monkeypatch.setattr(bench_module, "compete", lambda *_: pytest.fail("trained"))
+    with pytest.raises(CohortError, match="more than once"):
+        bench(cohort, tmp_path / "b", target="grade", methods=("controls",), split=split)
+
+
+def test_a_second_bench_in_a_folder_leaves_nothing_of_what_only_the_first_told(cohort, tmp_path):
+    out = tmp_path / "b"
+    first = {"target": "grade", "methods": ("controls",), "folds": 2}
+    bench(cohort, out, **first)
+    stale = [out / name for name in ("drop.csv", "coverage.csv", "outlines.csv", "elsewhere/results.csv")]
+    (out / "elsewhere").mkdir()
+    for file in stale:
+        file.write_text("of another bench")
+    bench(cohort, out, **first)
+    assert not [file for file in stale if file.exists()]
+    assert (out / "results.csv").is_file()
 
 
 @pytest.mark.parametrize(

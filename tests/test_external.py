@@ -3,6 +3,7 @@
 import pandas as pd
 import pytest
 
+from gliolens import external
 from gliolens.case import CaseRow
 from gliolens.errors import LeakError
 from gliolens.external import check_strangers, drop_rows
@@ -22,7 +23,9 @@ def test_the_same_scan_under_another_name_is_found(tmp_path):
         check_strangers(here, there)
 
 
-@pytest.mark.parametrize("more", [{"patient": "a"}, {"aliases": ("a",)}, {"aliases": ("old-a",)}])
+@pytest.mark.parametrize(
+    "more", [{"patient": "a"}, {"aliases": ("a",)}, {"aliases": ("old-a",)}, {"aliases": ("Old_A",)}]
+)
 def test_a_shared_name_is_found(tmp_path, more):
     here = [row(tmp_path, "a", b"1", aliases=("old-a",))]
     with pytest.raises(LeakError, match="x"):
@@ -34,6 +37,27 @@ def test_of_files_as_long_the_content_decides(tmp_path):
     check_strangers(here, [row(tmp_path, "x", b"321")])
     with pytest.raises(LeakError, match="y"):
         check_strangers(here, [row(tmp_path, "x", b"321"), row(tmp_path, "y", b"123")])
+
+
+def test_of_a_patient_who_is_met_every_exam_is_named(tmp_path):
+    here = [row(tmp_path, "UCSF-PDGM-004", b"1")]
+    there = [
+        row(tmp_path, "first", b"2", patient="X", aliases=("ucsf_pdgm_0004",)),
+        row(tmp_path, "second", b"3", patient="X"),
+        row(tmp_path, "other", b"4"),
+    ]
+    with pytest.raises(LeakError, match=r"2 cases .* first, second;"):
+        check_strangers(here, there)
+
+
+def test_each_file_is_read_once_and_only_where_sizes_are_shared(tmp_path, monkeypatch):
+    here = [row(tmp_path, f"a{i}", f"a{i}".encode()) for i in range(5)]
+    there = [row(tmp_path, f"x{i}", f"x{i}".encode()) for i in range(4)]
+    alone = row(tmp_path, "long", b"of another size")
+    read = []
+    monkeypatch.setattr(external, "file_hash", lambda file: read.append(file) or file.name)
+    check_strangers([*here, alone], there)
+    assert sorted(read) == sorted(r.files["t1"] for r in (*here, *there))
 
 
 def test_the_drop_is_here_less_there():

@@ -134,6 +134,14 @@ def test_others_of_a_tested_patient_or_site_are_left_out(cohort, tmp_path):
     assert beside == [["renamed"], [], ["renamed"]]
 
 
+def test_who_is_one_patient_by_the_alias_of_a_row_left_out_stays_one(cohort, tmp_path):
+    _, asked = teaching(cohort, tmp_path)
+    a, b = (row.case for row in cohort[:2])
+    found = usable_cases((*cohort, CaseRow("link", "link", aliases=(a, b))), **asked)
+    assert {a, b} <= {row.case for row in found.cases.rows}
+    assert len({row.patient for row in found.cases.rows if row.case in (a, b)}) == 1
+
+
 def test_a_refused_case_teaches_nothing(cohort, tmp_path):
     empty = tmp_path / "empty.nii.gz"
     stored, _ = read_labels(cohort[1].mask, "x")

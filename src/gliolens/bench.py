@@ -5,6 +5,8 @@ may be (`nested`) and what another cohort says (`external`).
 """
 
 import re
+import shutil
+from collections import Counter as Counts
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -126,10 +128,20 @@ class _Field:
 def _division(field: _Field, split: Path | None, *, folds: int, sites: bool) -> Split:
     target, usable = field.run.target, field.found.cases
     if stored := division_of(split, field.rows, usable, target):
-        return stored
+        return _tested_once(stored)
     if sites:
         return leave_one_site_out(usable.rows, target)
     return kfold(usable.rows, target, folds=folds, seed=field.run.seed)
+
+
+def _tested_once(split: Split) -> Split:
+    times = Counts(case for fold in split.folds for case in fold.test)
+    if twice := [case for case, n in times.items() if n > 1]:
+        raise CohortError(
+            f"the split tests {len(twice)} cases more than once ({', '.join(twice[:5])}), and a bench counts each case "
+            "once; make one with `gliolens cohort split --repeats 1`, or leave --split out and give several --seed"
+        )
+    return split
 
 
 def _hold(
@@ -143,6 +155,7 @@ def _hold(
         answers, field.truth, run.target, run.classes, seed=run.seed, healthy=field.healthy
     )
     table = mark_shuffled(table, field.cohort, run.target)
+    _clear(out)
     write_results(out, answers, table, found.failures)
     sections = write_evidence(out, answers, sure, table, field.rows, run.target, run.classes, seed=run.seed)
     if there:
@@ -151,6 +164,14 @@ def _hold(
     _write_page(field, table, asked, found.cases.only(set(answers["case"])), sections)
     drawn = write_outlines(out, _drawn(out, field.entrants, division), found.cases.rows, seed=run.seed)
     return Outcome(out, table, found.failures, drawn)
+
+
+def _clear(out: Path) -> None:
+    """Remove what an earlier bench in this folder told and this one may not: of other methods, or another cohort."""
+    for name in ("drop", "calibration", "coverage", "calibrated", "outlines"):
+        (out / f"{name}.csv").unlink(missing_ok=True)
+    (out / "outlines.json").unlink(missing_ok=True)
+    shutil.rmtree(out / "elsewhere", ignore_errors=True)
 
 
 def _asked(cohort: Path, **settings: Any) -> dict[str, Any]:
@@ -287,7 +308,7 @@ def _write_settings(field: _Field, asked: Mapping[str, Any], division: Split) ->
             "cohort": field.cohort.name,
             "label_schemes": sorted({row.label_scheme for row in found.cases.rows if row.label_scheme}),
             "shuffled": shuffled_mark(field.cohort, target),
-            "cases": used_cases(found.cases, target, field.rows),
+            "cases": used_cases(found.cases, target),
             "others": [[row.case for row in rows] for rows in others],
             "left_out": found.left_out,
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -1,6 +1,7 @@
 """`gliolens evaluate`: score a trained run, and its controls, on patients it has never seen."""
 
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,9 @@ import numpy as np
 import pandas as pd
 
 from gliolens.case import CaseRow
+from gliolens.cohorts.identity import names, same_spelling
 from gliolens.cohorts.phantom.ceiling import read_truth
+from gliolens.cohorts.splits import patients
 from gliolens.errors import LeakError
 from gliolens.external import write_evaluation
 from gliolens.io.store import file_hash, read_json, write_text
@@ -101,21 +104,22 @@ def _at_prevalence(answers: pd.DataFrame, classes: Sequence[str], local: np.ndar
 def _unseen(cohort: Path, run: Path, about: Mapping[str, Any]) -> tuple[Sequence[CaseRow], bool]:
     """Of the very table it was trained on, the cases held out; of another, all, none of which may be trained on.
 
-    With them whether any was held out of the run, as in a table that was made of the one it was trained on.
+    With them whether any was held out of the run, as in a table made of the one it was trained on.
     """
     rows, held_out = read_cohort(cohort), set(read_json(run / "splits.json")["folds"][0]["test"])
     if file_hash(cohort) == about["settings"]["cohort"]:
         say(f"the cohort {run} was trained on: the {len(held_out)} cases held out are scored")
         return [row for row in rows if row.case in held_out], True
-    seen = {*about["train_cases"], *about["train_patients"], *about["train_aliases"]}
-    leaks = [row.case for row in rows if {row.patient, row.case, *row.aliases} & seen]
-    if leaks:
+    told = (about["train_cases"], about["train_patients"], about["train_aliases"])
+    seen, who = set(map(same_spelling, chain(*told))), patients(rows)
+    people = {who[row.case] for row in rows if names(row) & seen}
+    if leaks := [row.case for row in rows if who[row.case] in people]:
         raise LeakError(
-            f"{len(leaks)} cases bear a name the run was trained on: {', '.join(leaks[:10])}; take them out of the "
-            "cohort table or, if they are other people, give them other names"
+            f"{len(leaks)} cases are of patients who bear a name the run was trained on: {', '.join(leaks[:10])}; "
+            "take them out of the cohort table or, if they are other people, give them other names"
         )
-    if same := any(row.case in held_out for row in rows):
-        say(f"cases held out of {run} are among them: it is no other cohort")
-    else:
-        say(f"another cohort than {run} was trained on: all {len(rows)} cases are scored")
+    known = set(map(same_spelling, held_out))
+    same = any(names(row) & known for row in rows)
+    which = "a table with cases held out of" if same else "another cohort than was learnt from by"
+    say(f"{which} {run}: all {len(rows)} cases are scored")
     return rows, same

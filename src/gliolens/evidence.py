@@ -15,9 +15,10 @@ from gliolens.case import CaseRow
 from gliolens.cohorts.phantom.ceiling import CEILINGS
 from gliolens.io.store import write_text
 from gliolens.nested import COVERAGE, INNER, calibration_rows, coverage_rows
+from gliolens.protocol import folds_in
 from gliolens.report.forest import forest
 from gliolens.report.paper_page import Section, png_of, table_section
-from gliolens.stats.differences import auc_difference
+from gliolens.stats.differences import auc_difference, over_folds
 from gliolens.stats.intervals import Interval, holm
 from gliolens.subgroups import subgroup_rows
 
@@ -69,7 +70,10 @@ def write_evidence(
 
 
 def differences(answers: pd.DataFrame, classes: Sequence[str], seed: int) -> list[Row]:
-    """AUC of each method less that of each control, on the same cases; p-values of all rows are one family (Holm)."""
+    """AUC of each method less that of each control, on the same cases, widened for what folds share.
+
+    p-values of all rows are one family (Holm).
+    """
     asked = {name: mine.set_index("case") for name, mine in answers.groupby("method", sort=False)}
     methods = [n for n, mine in asked.items() if not mine["control"].iloc[0]]
     rows: list[Row] = []
@@ -77,9 +81,10 @@ def differences(answers: pd.DataFrame, classes: Sequence[str], seed: int) -> lis
         mine = asked[name]
         theirs = asked[other].loc[mine.index]
         truth = [classes.index(c) for c in mine["truth"]]
-        found = auc_difference(
+        plain = auc_difference(
             truth, _even(mine, classes), _even(theirs, classes), list(mine["patient"]), seed=seed
         )
+        found = over_folds(plain, folds_in(mine))
         rows.append({"method": name, "less": other, "difference": found.interval, "p": found.p_value})
     known = [row for row in rows if not np.isnan(row["p"])]
     corrected = dict(zip(map(id, known), holm([row["p"] for row in known]), strict=True))

@@ -8,12 +8,14 @@ from typing import Any, Final
 import pandas as pd
 
 from gliolens.case import CaseRow
+from gliolens.cohorts.identity import names
+from gliolens.cohorts.splits import patients
 from gliolens.errors import LeakError
 from gliolens.io.content import address
 from gliolens.io.store import file_hash, write_json
 from gliolens.loader import Cases
 from gliolens.method import Run
-from gliolens.progress import say
+from gliolens.progress import Counter, say
 from gliolens.protocol import Entrant, compete
 from gliolens.stats.calibration import calibration_line
 from gliolens.stats.differences import independent_difference
@@ -25,27 +27,35 @@ NAMED: Final = 5
 def check_strangers(here: Sequence[CaseRow], there: Sequence[CaseRow]) -> None:
     """Refuse a cohort of which a patient is in this one too: by a name or alias, or by a scan that is the same file.
 
+    Names agree where they differ in case, separators or leading zeros alone. Of a patient who is met, all rows are.
     Files are compared where their sizes are equal. What was stored anew is not found so:
     `gliolens cohort check --deep --against` looks at the images.
 
     Raises:
         LeakError: names such cases.
     """
-    names = {name for row in here for name in (row.case, row.patient, *row.aliases)}
-    known = [row.case for row in there if {row.case, row.patient, *row.aliases} & names]
-    sizes: dict[int, list[Path]] = {}
-    for row in here:
-        for file in _scans(row):
-            sizes.setdefault(file.stat().st_size, []).append(file)
-    for row in there:
-        alike = [(file, other) for file in _scans(row) for other in sizes.get(file.stat().st_size, [])]
-        if any(file_hash(file) == file_hash(other) for file, other in alike):
-            known.append(row.case)
-    if known := list(dict.fromkeys(known)):
+    ours, same, who = set().union(*map(names, here)), _same_files(here, there), patients(there)
+    people = {who[row.case] for row in there if names(row) & ours or same & set(_scans(row))}
+    if known := [row.case for row in there if who[row.case] in people]:
         raise LeakError(
             f"{len(known)} cases of the other cohort are of patients of this one, by name or by their scans: "
             f"{', '.join(known[:NAMED])}; take them out of one of the two tables"
         )
+
+
+def _same_files(here: Sequence[CaseRow], there: Sequence[CaseRow]) -> set[Path]:
+    """Scans there of which one here has every byte; each is read once, where both sides have a file of its size."""
+    ours, theirs = ({file for row in rows for file in _scans(row)} for rows in (here, there))
+    sizes = {file: file.stat().st_size for file in ours | theirs}
+    shared = {sizes[file] for file in ours} & {sizes[file] for file in theirs}
+    asked = sorted(file for file in sizes if sizes[file] in shared)
+    tick = Counter("comparing scans of both cohorts")
+    hashes = {}
+    for done, file in enumerate(asked, 1):
+        hashes[file] = file_hash(file)
+        tick(done, len(asked))
+    known = {hashes[file] for file in ours if file in hashes}
+    return {file for file in theirs if hashes.get(file) in known}
 
 
 def _scans(row: CaseRow) -> list[Path]:

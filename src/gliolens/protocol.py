@@ -107,7 +107,10 @@ def compete(
 def _identity(entrant: Entrant, train: Cases, test: Cases, run: Run) -> str:
     """A hash of all that the answers depend on."""
     sides = [
-        [(r.case, sorted(r.targets.items()), r.age, r.sex, r.site, fingerprint(r)) for r in side.rows]
+        [
+            (r.case, r.patient, sorted(r.targets.items()), r.age, r.sex, r.site, fingerprint(r))
+            for r in side.rows
+        ]
         for side in (train, test)
     ]
     made = [identity_of(find_method(entrant.method), entrant.config), asdict(entrant.config), train.series]
@@ -231,7 +234,7 @@ def score(
             "ceiling": name in CEILINGS,
             "n": mine["case"].nunique(),
         }
-        out.append(row | scores_of(mine, classes, seed, folds=1 if row["ceiling"] else _folds_in(mine)))
+        out.append(row | scores_of(mine, classes, seed, folds=1 if row["ceiling"] else folds_in(mine)))
     return out
 
 
@@ -247,7 +250,8 @@ def scores_of(mine: pd.DataFrame, classes: Sequence[str], seed: int, *, folds: i
     return {name: over_folds(i, folds, **score_range(name, len(classes))) for name, i in found.items()}
 
 
-def _folds_in(answers: pd.DataFrame) -> int:
+def folds_in(answers: pd.DataFrame) -> int:
+    """How many folds the answers are of; one where they bear none."""
     return answers["fold"].nunique() if "fold" in answers else 1
 
 

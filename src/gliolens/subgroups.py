@@ -9,7 +9,7 @@ import pandas as pd
 from gliolens.case import CaseRow
 from gliolens.cohorts.phantom.ceiling import CEILINGS
 from gliolens.labels import TARGET_TITLES
-from gliolens.protocol import auc_of
+from gliolens.protocol import auc_of, folds_in
 from gliolens.stats.intervals import over_folds
 
 BANDS: Final = (("under 40", 0.0, 40.0), ("40 to 59", 40.0, 60.0), ("60 and over", 60.0, float("inf")))
@@ -51,7 +51,7 @@ def _row(name: str, mine: pd.DataFrame, classes: Sequence[str], seed: int) -> di
     )
     counts = {c: int((truth == k).sum()) for k, c in enumerate(classes)}
     auc = auc_of(truth, q / q.sum(axis=1, keepdims=True), decided, list(mine["patient"]), seed)
-    auc = over_folds(auc, mine["fold"].nunique() if "fold" in mine else 1)
+    auc = over_folds(auc, folds_in(mine))
     return {"method": name, "control": bool(mine["control"].iloc[0]), "n": len(mine), **counts, "auc": auc}
 
 

@@ -110,7 +110,7 @@ def train(
     sides = found.cases.only(fold.train), found.cases.only(fold.test)
     further = _further(entrants[0], sides, run, cohort)
     _keep_looks(out, sides[0], cache)
-    describe_run(out, settings, cohort, sides[0], found, run.others, rows)
+    describe_run(out, settings, cohort, sides[0], found, run.others)
     write_fidelity(out, method, config)
     write_results(out, answers, table, found.failures)
     files = [out / "training" / e.folder / OUTLINES for e in entrants]
@@ -185,12 +185,10 @@ def describe_run(
     trained: Cases,
     found: Usable,
     others: Sequence[CaseRow],
-    rows: Sequence[CaseRow],
 ) -> None:
     """Write `run.json`: settings, what was trained on, what was left out and why, and with which software.
 
-    `others` are cases without the target from which something else was learnt: they count as trained on. `rows` are
-    those of the whole cohort.
+    `others` are cases without the target from which something else was learnt: they count as trained on.
     """
     seen, target = [*trained.rows, *others], settings["target"]
     write_json(
@@ -206,7 +204,7 @@ def describe_run(
             "train_labels": list(trained.classes(target)),
             "label_schemes": sorted({row.label_scheme for row in trained.rows if row.label_scheme}),
             "shuffled": shuffled_mark(cohort, target),
-            "cases": used_cases(found.cases, target, rows),
+            "cases": used_cases(found.cases, target),
             "others": [[row.case for row in others]],
             "left_out": found.left_out,
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),

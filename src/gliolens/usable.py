@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from gliolens.case import CaseRow
-from gliolens.cohorts.splits import Split, patients
+from gliolens.cohorts.splits import Split, patients, united
 from gliolens.errors import CaseError, CohortError, ConfigError, ExcludedError
 from gliolens.labels import HEALTHY, SERIES, TARGETS
 from gliolens.loader import Cases, select
@@ -25,7 +25,7 @@ class Usable:
     """A cohort divided by what can be used for a target.
 
     Attributes:
-        cases: those that can.
+        cases: those that can; rows of one patient bear one name (`cohorts.splits.united`).
         classes: the target's classes that occur, in order; the last is the positive one of two.
         left_out: why each other case cannot (its label, series or mask is not there).
         failures: what was wrong with cases that should have been usable.
@@ -55,16 +55,9 @@ class Usable:
         )
 
 
-def used_cases(cases: Cases, target: str, rows: Sequence[CaseRow]) -> dict[str, tuple[str, str]]:
-    """Patient and class of each case that can be used, as `run.json` and `bench.json` keep them.
-
-    Args:
-        cases: those that can.
-        target: whose class is told.
-        rows: the whole cohort, whose aliases tell which cases are of one patient.
-    """
-    who = patients(rows)
-    return {row.case: (who[row.case], row.targets[target]) for row in cases.rows}
+def used_cases(cases: Cases, target: str) -> dict[str, tuple[str, str]]:
+    """Patient and class of each case, as `run.json` and `bench.json` keep them."""
+    return {row.case: (row.patient, row.targets[target]) for row in cases.rows}
 
 
 MANY: Final = 1000
@@ -105,6 +98,7 @@ def usable_cases(
     """
     if not need_mask:
         _check_learns_without(entrants)
+    rows = united(rows)
     chosen, left_out = select(rows, target=target, series=series, need_mask=need_mask)
     for row in chosen:
         if classes and row.targets[target] not in classes:

@@ -20,6 +20,7 @@ from gliolens.cohorts.splits import (
     leave_one_site_out,
     patients,
     read_split,
+    united,
     write_split,
 )
 from gliolens.errors import CohortError, ConfigError, LeakError, ModelError
@@ -170,6 +171,16 @@ def test_aliases_join_patients_along_a_chain_and_through_case_ids():
     assert len({group[c] for c in "abcd"}) == 1
     assert len({group[c] for c in "def"}) == 3
     assert group["a"] == "BraTS-7"
+
+
+def test_rows_of_one_patient_are_brought_under_one_name_though_the_row_that_joins_them_goes():
+    a, b, c = CaseRow("A", "A"), CaseRow("B", "B"), CaseRow("C", "C", aliases=("A", "B"))
+    whole = united([a, b, c])
+    assert [row.patient for row in whole] == ["A", "A", "A"]
+    assert patients(whole[:2]) == {"A": "A", "B": "A"} != patients([a, b])
+    assert whole[1].aliases == ("B",)  # by which it is known elsewhere
+    assert whole[0] is a
+    assert united(whole) == whole
 
 
 def test_a_patient_with_two_classes_is_stratified_by_the_last_of_the_vocabulary():

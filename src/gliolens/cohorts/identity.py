@@ -4,6 +4,8 @@ import re
 from types import MappingProxyType
 from typing import Final
 
+from gliolens.case import CaseRow
+
 UCSF_SAME_PATIENT: Final = MappingProxyType({138: 429, 175: 396, 181: 409, 278: 431, 289: 391, 315: 433})
 """Exams of UCSF-PDGM that its first releases number as patients of their own, and the patient they belong to.
 
@@ -87,6 +89,11 @@ def site_of(case: str) -> str | None:
         return match[2]
     match = _BRATS_SITE.fullmatch(case)
     return match[1] if match else None
+
+
+def names(row: CaseRow) -> set[str]:
+    """Every name of a row's patient, the case id and aliases among them, as `same_spelling` has them."""
+    return {same_spelling(name) for name in (row.case, row.patient, *row.aliases)}
 
 
 def same_spelling(name: str) -> str:

@@ -2,7 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +80,23 @@ def patients(rows: Sequence[CaseRow]) -> dict[str, str]:
         key = root(row.patient)
         names[key] = min(names.get(key, row.patient), row.patient)
     return {row.case: names[root(row.patient)] for row in rows}
+
+
+def united(rows: Sequence[CaseRow]) -> tuple[CaseRow, ...]:
+    """Bring every row under the one name of its patient (see `patients`); the name it had becomes an alias.
+
+    Needed before rows are left out: the row that tells by its aliases that two names are one patient may go.
+
+    Raises:
+        CohortError: a case id stands in the rows twice.
+    """
+    name = patients(rows)
+    return tuple(
+        row
+        if row.patient == name[row.case]
+        else replace(row, patient=name[row.case], aliases=(*row.aliases, row.patient))
+        for row in rows
+    )
 
 
 def holdout(rows: Sequence[CaseRow], target: str, *, test: float = 0.25, seed: int = 0) -> Split:

@@ -9,7 +9,7 @@ from gliolens.case import CaseRow
 from gliolens.cohorts.audit.likeness import Pair, same_patients, upright
 from gliolens.cohorts.audit.look import Look
 from gliolens.cohorts.audit.verdicts import Finding, counted, listed
-from gliolens.cohorts.identity import OVERLAPS, release_of, same_spelling
+from gliolens.cohorts.identity import OVERLAPS, names, release_of
 from gliolens.progress import Tick
 
 
@@ -116,13 +116,9 @@ def _same_name(rows: Sequence[CaseRow], other: Sequence[CaseRow]) -> set[tuple[s
     """Pairs of cases of which a name, patient or alias agrees, whatever its spelling."""
     owners: dict[str, set[str]] = {}
     for row in other:
-        for name in _names(row):
+        for name in names(row):
             owners.setdefault(name, set()).add(row.case)
-    return {(row.case, case) for row in rows for name in _names(row) for case in owners.get(name, ())}
-
-
-def _names(row: CaseRow) -> set[str]:
-    return {same_spelling(name) for name in (row.case, row.patient, *row.aliases)}
+    return {(row.case, case) for row in rows for name in names(row) for case in owners.get(name, ())}
 
 
 def _same_image(looks: Sequence[Look], other: Sequence[Look]) -> set[tuple[str, str]]:
@@ -141,8 +137,8 @@ def shared_releases(rows: Sequence[CaseRow], other: Sequence[CaseRow] = ()) -> I
     for part, whole in OVERLAPS:
         if not (counts[part] and counts[whole]):
             continue
-        names = {n for row, r in zip(everyone, release, strict=True) if r == whole for n in _names(row)}
-        joined = [bool(_names(row) & names) for row, r in zip(everyone, release, strict=True) if r == part]
+        theirs = {n for row, r in zip(everyone, release, strict=True) if r == whole for n in names(row)}
+        joined = [bool(names(row) & theirs) for row, r in zip(everyone, release, strict=True) if r == part]
         loose = int(np.size(joined) - sum(joined))
         both = f"{whole} ({counted(counts[whole], 'case')}) holds patients of {part} ({counted(counts[part], 'case')})"
         text = (

@@ -12,7 +12,7 @@ import pandas as pd
 
 from gliolens.labels import HEALTHY
 from gliolens.papers.chatterjee2022.tables import Row
-from gliolens.stats.intervals import Interval, bootstrap
+from gliolens.stats.intervals import Interval, bootstrap, over_folds
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,9 @@ def literature_table(answers: Mapping[str, Sequence[pd.DataFrame]], seed: int) -
     ]  # fmt: skip
     for name, folds in answers.items():
         told = pd.concat(folds, ignore_index=True)
-        rows.append({"": f"here: {name}", "method": "", "patients": "these"} | _accuracies(told, seed))
+        found = {"accuracy": told, "LGG against HGG": _tumours(told)}
+        scores = {title: over_folds(accuracy(mine, seed), len(folds)) for title, mine in found.items()}
+        rows.append({"": f"here: {name}", "method": "", "patients": "these"} | scores)
     tumours = _tumours(told)
     commonest = tumours["truth"].mode()[0]
     always = tumours.assign(decision=commonest)
@@ -76,10 +78,6 @@ def literature_table(answers: Mapping[str, Sequence[pd.DataFrame]], seed: int) -
             "LGG against HGG": accuracy(always, seed),
         },
     ]  # fmt: skip
-
-
-def _accuracies(told: pd.DataFrame, seed: int) -> Row:
-    return {"accuracy": accuracy(told, seed), "LGG against HGG": accuracy(_tumours(told), seed)}
 
 
 def _tumours(told: pd.DataFrame) -> pd.DataFrame:

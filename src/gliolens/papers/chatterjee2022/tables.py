@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from gliolens.papers.chatterjee2022.networks import CLASSES, ORIGINAL, RETOLD
-from gliolens.stats.intervals import Interval, bootstrap
+from gliolens.stats.intervals import Interval, bootstrap, over_folds
 
 Row = dict[str, Any]
 
@@ -54,7 +54,7 @@ def f1_table(answers: Mapping[str, Sequence[pd.DataFrame]], classes: Sequence[st
         accuracy = np.array([counts.trace() / counts.sum() for counts in each])
         row: Row = {"network": name, **{c: spread(f1[:, i]) for i, c in enumerate(classes)}}
         row |= {"macro": spread(macro), "weighted": spread(weighted), "accuracy": spread(accuracy)}
-        row["macro, all folds"] = macro_interval(pd.concat(folds, ignore_index=True), classes, seed)
+        row["macro, all folds"] = macro_interval(folds, classes, seed)
         if tuple(classes) == CLASSES:
             row |= {"paper": " ".join(ORIGINAL.get(name, ())), "retelling": " ".join(RETOLD.get(name, ()))}
         rows.append(row)
@@ -66,13 +66,15 @@ def spread(values: np.ndarray) -> str:
     return f"{values.mean():.2f} ± {values.std(ddof=1):.2f}" if len(values) > 1 else f"{values.mean():.2f}"
 
 
-def macro_interval(answers: pd.DataFrame, classes: Sequence[str], seed: int) -> Interval:
-    """Macro F1 over the tests of all folds, over patients."""
+def macro_interval(folds: Sequence[pd.DataFrame], classes: Sequence[str], seed: int) -> Interval:
+    """Macro F1 over the tests of all folds, over patients, widened for what folds share."""
+    answers = pd.concat(folds, ignore_index=True)
 
     def macro(rows: np.ndarray) -> float:
         return overall(confusion(answers.iloc[rows], classes))[0]
 
-    return bootstrap(macro, list(answers["patient"]), answers["truth"].to_numpy(), seed=seed, resamples=500)
+    patients, truth = list(answers["patient"]), answers["truth"].to_numpy()
+    return over_folds(bootstrap(macro, patients, truth, seed=seed, resamples=500), len(folds))
 
 
 def heat_table(answers: Mapping[str, Sequence[pd.DataFrame]], classes: Sequence[str]) -> list[Row]:

@@ -12,7 +12,7 @@ from gliolens.outline_scores import summary
 from gliolens.papers.farahani2025.networks import FULL, PUBLISHED_AUC, PUBLISHED_DICE, SOUND, Network
 from gliolens.papers.farahani2025.trials import Trial, joined
 from gliolens.protocol import auc_of
-from gliolens.stats.intervals import Difference, Interval, delong_difference, holm, unknown
+from gliolens.stats.intervals import Difference, Interval, delong_difference, holm, over_folds, unknown
 from gliolens.tasks import Task
 
 Row = dict[str, Any]
@@ -122,12 +122,13 @@ def sites(full: Trial, away: Mapping[str, Trial] | str, tasks: Sequence[Task], s
         rows = [_site(name, trial, tasks, seed) for name, trial in named.items()]
         return [*rows, {**dict.fromkeys(rows[0]), "tested on": f"sites left out: not done, {away}"}]
     named |= {f"{site}, never seen": trial for site, trial in away.items()}
-    named["all sites, each never seen"] = joined("all", list(away.values()))
-    return [_site(name, trial, tasks, seed) for name, trial in named.items()]
+    rows = [_site(name, trial, tasks, seed) for name, trial in named.items()]
+    together = joined("all", list(away.values()))
+    return [*rows, _site("all sites, each never seen", together, tasks, seed, folds=len(away))]
 
 
-def _site(name: str, trial: Trial, tasks: Sequence[Task], seed: int) -> Row:
-    told = {_title(t): auc(trial, t, seed) if _enough(trial, t) else None for t in tasks}
+def _site(name: str, trial: Trial, tasks: Sequence[Task], seed: int, folds: int = 1) -> Row:
+    told = {_title(t): over_folds(auc(trial, t, seed), folds) if _enough(trial, t) else None for t in tasks}
     count = trial.outlines["case"].nunique()
     return {"tested on": name, "cases": count, "Dice": _dice(trial, seed)["whole"], **told}
 
