@@ -349,6 +349,21 @@ def test_departures_are_those_of_the_run(place, tmp_path):
         assert f"| *{item['item']}*" in card or f"| {item['item']} |" in card
 
 
+def test_settings_of_the_run_are_told_where_the_words_are_those_of_a_preset(run, tmp_path):
+    """It ran one epoch: what the list of the preset says may not be what was done."""
+    own = "Except as set: epochs 1, slices 1, choose_epochs no."
+    tripod = entries(run, "tripod_ai")["12b"]
+    assert tripod.status == "open"
+    assert own in tripod.answer
+    assert own in entries(run)["9"].answer
+    write_run_report(run, tmp_path / "r")
+    for file in ("model_card.md", "report.html"):
+        assert (tmp_path / "r" / file).read_text().count(own) == (3 if file == "report.html" else 2)
+    change(run / "fidelity.json", lambda c: c.update(changed={"series": c["changed"]["epochs"]}))
+    assert entries(run, "tripod_ai")["12b"].status == "answered"
+    assert "Except" not in entries(run)["9"].answer
+
+
 # --- refusals --------------------------------------------------------------------------------------------------
 
 

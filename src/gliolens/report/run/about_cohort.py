@@ -210,10 +210,8 @@ def flow(run: RunFiles) -> str:
     divided = {case for fold in folds(run) for side in ("train", "test") for case in fold[side]}
     used = {case: who for case, who in run.about("cases").items() if case in divided}
     rest = len(run.about("cases")) - len(used)
-    return (
-        f"{left_out(run)} Used: {_people(run, used.values())}"
-        f"{f'; {rest} more cases could be, but are in no fold of the split' * bool(rest)}. {tested(run)}"
-    )
+    outside = f" Usable, but in no fold of the split: {rest} cases." if rest else ""
+    return f"{left_out(run)} Used: {_people(run, used.values())}.{outside} {tested(run)}"
 
 
 # --- how they were divided -------------------------------------------------------------------------------------
@@ -293,7 +291,7 @@ def sides(run: RunFiles) -> str:
 
 
 def _and_others(others: Sequence[str]) -> str:
-    return f" and {len(others)} more cases that taught something else" if others else ""
+    return f" (and {len(others)} of those left out, for something else)" if others else ""
 
 
 def characteristics(run: RunFiles) -> str:
