@@ -77,7 +77,8 @@ def evaluate(
     told = told if local is None else _at_prevalence(told, classes, local)
     whole, table = score_beside_ceilings(told, truth, target, classes, healthy=healthy)
     write_results(out, whole, table, found.failures)
-    write_evaluation(out, cohort, same_cohort=same, prevalence=prevalence)
+    shares = None if local is None else dict(zip(classes, local.tolist(), strict=True))
+    write_evaluation(out, cohort, same_cohort=same, prevalence=shares)
     if familiar := Familiar.load(run):
         strange = p_values(familiar, found.cases, cache, Counter("measuring how scans look"))
         write_text(out / "strangers.csv", strange.to_csv(index=False))

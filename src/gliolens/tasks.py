@@ -88,7 +88,7 @@ def check_schemes(rows: Sequence[CaseRow], target: str, learnt: Sequence[str] = 
         learnt: schemes of the cases that a model was taught with.
     """
     found = {*learnt, *(row.label_scheme for row in rows if target in row.targets)}
-    schemes = sorted(found & {"who2016", "who2021"})
+    schemes = sorted({"who2016", "who2021"} & found)
     if target == "who_grade" and len(schemes) > 1:
         raise CohortError(
             f"WHO grades of {' and '.join(schemes)} are never pooled, nor one scored by the other: the same tumour can "

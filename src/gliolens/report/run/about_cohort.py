@@ -210,7 +210,7 @@ def flow(run: RunFiles) -> str:
     divided = {case for fold in folds(run) for side in ("train", "test") for case in fold[side]}
     used = {case: who for case, who in run.about("cases").items() if case in divided}
     rest = len(run.about("cases")) - len(used)
-    outside = f" Usable, but in no fold of the split: {rest} cases." if rest else ""
+    outside = f" Usable cases in no fold of the split: {rest}." if rest else ""
     return f"{left_out(run)} Used: {_people(run, used.values())}.{outside} {tested(run)}"
 
 

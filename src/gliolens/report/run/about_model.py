@@ -140,9 +140,8 @@ def _started(config: Mapping[str, Any]) -> str:
 
 def choice(run: RunFiles) -> str:
     """On whom anything was chosen."""
-    more = (
-        f", and up to {n} cases without the target, of no patient tested" if (n := len(taught(run))) else ""
-    )
+    n = len(taught(run))
+    more = f" (for something else also {n} of the cases left out, of no patient tested)" if n else ""
     return (
         f"{', '.join(methods(run))}: given the patients to learn from alone{more}. What the settings leave to be "
         "chosen was chosen among them, never on the patients tested."

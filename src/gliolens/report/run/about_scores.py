@@ -172,10 +172,9 @@ def verdict_of(row: Mapping[str, Any], controls: Sequence[Mapping[str, Any]]) ->
 def best_control(run: RunFiles) -> str:
     """Whether each method is told from chance and from its best control."""
     mine, beside = best_first(run)
-    if not mine:
-        return "The run holds controls alone: no method stands beside them."
     told = [f"{row['method']}: {verdict_of(row, beside)}" for row in mine]
-    return " ".join([shuffled(run), *told] if shuffled(run) else told)
+    alone = ["The run holds controls alone: no method stands beside them."]
+    return " ".join([*filter(None, [shuffled(run)]), *(told or alone)])
 
 
 def cautions(run: RunFiles) -> str:
