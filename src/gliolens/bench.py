@@ -19,11 +19,11 @@ import pandas as pd
 from gliolens.about import software
 from gliolens.case import CaseRow
 from gliolens.cohorts.phantom.ceiling import CEILINGS, Truth, ceiling_note, read_truth
-from gliolens.cohorts.shuffle import mark_shuffled, shuffled_note, write_shuffled
+from gliolens.cohorts.shuffle import mark_shuffled, shuffled_mark, shuffled_note, write_shuffled
 from gliolens.cohorts.splits import Split, kfold, leave_one_site_out, write_split
 from gliolens.errors import CohortError, ConfigError
 from gliolens.evidence import write_evidence, write_rows
-from gliolens.external import answers_elsewhere, check_strangers, drop_rows
+from gliolens.external import answers_elsewhere, check_strangers, drop_rows, write_evaluation
 from gliolens.fidelity import nearest, write_fidelity
 from gliolens.io.store import file_hash, write_json, write_text
 from gliolens.io.tables import read_cohort
@@ -47,8 +47,9 @@ from gliolens.report.page import write_bench_report
 from gliolens.report.paper_page import Section, table_section
 from gliolens.stats.classification import SCORE_TITLES
 from gliolens.strangeness import Familiar, p_values, strangers_told
+from gliolens.tasks import check_schemes
 from gliolens.train import Outcome, division_of, write_results
-from gliolens.usable import Usable, common_series, some_without_tumour, usable_cases
+from gliolens.usable import Usable, common_series, some_without_tumour, usable_cases, used_cases
 
 
 def bench(
@@ -161,7 +162,7 @@ def _hold(
         sections += _answer_elsewhere(there, field, table)
     drawn = write_outlines(out, _drawn(out, field.entrants, division), found.cases.rows, seed=run.seed)
     sections += _outlines(drawn)
-    _write_settings(field, asked)
+    _write_settings(field, asked, division)
     _write_page(field, table, asked, found.cases.only(set(answers["case"])), sections)
     return Outcome(out, table, found.failures, drawn)
 
@@ -251,6 +252,7 @@ def _elsewhere(cohort: Path, field: _Field) -> _Elsewhere:
         classes=here.classes, need_mask=not field.healthy, learning=False,
         tick=Counter("checking cases of the other cohort"),
     )  # fmt: skip
+    check_schemes([*here.cases.rows, *found.cases.rows], field.run.target)
     return _Elsewhere(cohort, found)
 
 
@@ -263,6 +265,7 @@ def _answer_elsewhere(there: _Elsewhere, field: _Field, inside: Sequence[Mapping
         answers, truth, run.target, run.classes, seed=run.seed, healthy=field.healthy
     )
     write_results(run.folder / "elsewhere", answers, table, there.found.failures)
+    write_evaluation(run.folder / "elsewhere", there.cohort, same_cohort=False)
     drop = drop_rows(inside, table, answers, run.classes)
     write_rows(run.folder / "drop.csv", drop)
     shown = [{k: v for k, v in row.items() if k != "control"} for row in drop]
@@ -302,9 +305,10 @@ def _drawn(out: Path, entrants: Sequence[Entrant], division: Split) -> list[Path
     return [out / e.folder / f"fold-{k + 1}" / OUTLINES for e in entrants for k in range(len(division.folds))]
 
 
-def _write_settings(field: _Field, asked: Mapping[str, Any]) -> None:
-    """Write `bench.json`: settings, which method each row is, what was left out and why, and with which software."""
-    out, found = field.run.folder, field.found
+def _write_settings(field: _Field, asked: Mapping[str, Any], division: Split) -> None:
+    """Write `bench.json`: settings, which method each row is, who was used or left out and why, with which software."""
+    out, found, target = field.run.folder, field.found, field.run.target
+    others = [found.others_beside(division, k, field.rows) for k in range(len(division.folds))]
     for entrant in field.entrants:
         write_fidelity(out / entrant.folder, entrant.method, entrant.config)
     write_json(
@@ -314,6 +318,9 @@ def _write_settings(field: _Field, asked: Mapping[str, Any]) -> None:
             "rows": {e.name: e.method for e in field.entrants},
             "cohort": field.cohort.name,
             "label_schemes": sorted({row.label_scheme for row in found.cases.rows if row.label_scheme}),
+            "shuffled": shuffled_mark(field.cohort, target),
+            "cases": used_cases(found.cases, target),
+            "others": [[row.case for row in rows] for rows in others],
             "left_out": found.left_out,
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
             "software": software(),

@@ -13,6 +13,7 @@ from gliolens.cohorts.identity import names, same_spelling
 from gliolens.cohorts.phantom.ceiling import read_truth
 from gliolens.cohorts.splits import patients
 from gliolens.errors import LeakError
+from gliolens.external import write_evaluation
 from gliolens.io.store import file_hash, read_json, write_text
 from gliolens.io.tables import read_cohort
 from gliolens.loader import Cases
@@ -22,6 +23,7 @@ from gliolens.progress import Counter, say
 from gliolens.protocol import Entrant, answer_rows, controls, entrant_of, score_beside_ceilings
 from gliolens.stats.priors import at_prevalence, shares_of
 from gliolens.strangeness import Familiar, p_values, strangers_told
+from gliolens.tasks import check_schemes
 from gliolens.train import Outcome, model_folder, read_run, write_results
 from gliolens.usable import usable_cases
 
@@ -45,13 +47,13 @@ def evaluate(
         ConfigError: the prevalences are not of the run's classes, or no shares.
         LeakError: a patient of the cohort was trained on.
         ModelError: no finished run.
-        CohortError: no usable case.
+        CohortError: no usable case, or WHO grades of another edition than the run's.
     """
     about = read_run(run)
     settings = about["settings"]
     target, classes, healthy = settings["target"], tuple(about["classes"]), bool(settings.get("healthy"))
     local = None if prevalence is None else shares_of(prevalence, classes)
-    rows = _unseen(cohort, run, about)
+    rows, same = _unseen(cohort, run, about)
     where = "" if local is None else "-at-" + "-".join(f"{share:g}" for share in local)
     out = out or run / f"evaluation-{cohort.stem}-{file_hash(cohort)[:8]}{where}"
     method = find_method(settings["method"])
@@ -64,6 +66,7 @@ def evaluate(
         rows, target=target, series=about["series"], entrants=entrants, cache=cache, classes=classes,
         learning=False, need_mask=not healthy, tick=Counter("checking cases"),
     )  # fmt: skip
+    check_schemes(found.cases.rows, target, about["label_schemes"])
     truth = read_truth(cohort, found.cases.rows, target)
     setting = Run(target, classes, out, cache)
     files = [out / "outlines" / f"{entrant.folder}.csv" for entrant in entrants]
@@ -74,6 +77,8 @@ def evaluate(
     told = told if local is None else _at_prevalence(told, classes, local)
     whole, table = score_beside_ceilings(told, truth, target, classes, healthy=healthy)
     write_results(out, whole, table, found.failures)
+    shares = None if local is None else dict(zip(classes, local.tolist(), strict=True))
+    write_evaluation(out, cohort, same_cohort=same, prevalence=shares)
     if familiar := Familiar.load(run):
         strange = p_values(familiar, found.cases, cache, Counter("measuring how scans look"))
         write_text(out / "strangers.csv", strange.to_csv(index=False))
@@ -97,13 +102,15 @@ def _at_prevalence(answers: pd.DataFrame, classes: Sequence[str], local: np.ndar
     return answers.assign(**dict(zip(p, shifted.T, strict=True)), **dict(zip(prior, local, strict=True)))
 
 
-def _unseen(cohort: Path, run: Path, about: Mapping[str, Any]) -> Sequence[CaseRow]:
-    """Of the very table it was trained on, the cases held out; of another, all, none of which may be trained on."""
-    rows = read_cohort(cohort)
+def _unseen(cohort: Path, run: Path, about: Mapping[str, Any]) -> tuple[Sequence[CaseRow], bool]:
+    """Of the very table it was trained on, the cases held out; of another, all, none of which may be trained on.
+
+    With them whether any was held out of the run, as in a table made of the one it was trained on.
+    """
+    rows, held_out = read_cohort(cohort), set(read_json(run / "splits.json")["folds"][0]["test"])
     if file_hash(cohort) == about["settings"]["cohort"]:
-        held_out = set(read_json(run / "splits.json")["folds"][0]["test"])
         say(f"the cohort {run} was trained on: the {len(held_out)} cases held out are scored")
-        return [row for row in rows if row.case in held_out]
+        return [row for row in rows if row.case in held_out], True
     told = (about["train_cases"], about["train_patients"], about["train_aliases"])
     seen, who = set(map(same_spelling, chain(*told))), patients(rows)
     people = {who[row.case] for row in rows if names(row) & seen}
@@ -112,5 +119,8 @@ def _unseen(cohort: Path, run: Path, about: Mapping[str, Any]) -> Sequence[CaseR
             f"{len(leaks)} cases are of patients who bear a name the run was trained on: {', '.join(leaks[:10])}; "
             "take them out of the cohort table or, if they are other people, give them other names"
         )
-    say(f"another cohort than {run} was trained on: all {len(rows)} cases are scored")
-    return rows
+    known = set(map(same_spelling, held_out))
+    same = any(names(row) & known for row in rows)
+    which = "a table with cases held out of" if same else "another cohort than was learnt from by"
+    say(f"{which} {run}: all {len(rows)} cases are scored")
+    return rows, same

@@ -12,7 +12,7 @@ from gliolens.cohorts.identity import names
 from gliolens.cohorts.splits import patients
 from gliolens.errors import LeakError
 from gliolens.io.content import address
-from gliolens.io.store import file_hash
+from gliolens.io.store import file_hash, write_json
 from gliolens.loader import Cases
 from gliolens.method import Run
 from gliolens.progress import Counter, say
@@ -78,6 +78,21 @@ def answers_elsewhere(entrants: Sequence[Entrant], here: Cases, there: Cases, ru
         mine = replace(run, folder=run.folder / entrant.folder / "elsewhere", others=others)
         answers.append(compete(entrant, here, there, mine))
     return pd.concat(answers, ignore_index=True)
+
+
+def write_evaluation(
+    folder: Path, cohort: Path, *, same_cohort: bool, prevalence: Mapping[str, float] | None = None
+) -> None:
+    """Write `evaluation.json`: of which cohort table the scores in a folder are.
+
+    Args:
+        folder: of the scores.
+        cohort: the table.
+        same_cohort: whether its patients are those held out of the cohort that was learnt from.
+        prevalence: class shares that were put into all probabilities; None where none were.
+    """
+    told = {"cohort": cohort.name, "sha256": file_hash(cohort)}
+    write_json(folder / "evaluation.json", {**told, "same_cohort": same_cohort, "prevalence": prevalence})
 
 
 def drop_rows(

@@ -79,14 +79,20 @@ def tasks_of(
     return tuple(task for task in found if task is not None)
 
 
-def check_schemes(rows: Sequence[CaseRow], target: str) -> None:
-    """Raise CohortError where WHO grades of two editions would be pooled."""
-    graded = [row for row in rows if target in row.targets]
-    schemes = sorted({row.label_scheme for row in graded if row.label_scheme in ("who2016", "who2021")})
+def check_schemes(rows: Sequence[CaseRow], target: str, learnt: Sequence[str] = ()) -> None:
+    """Raise CohortError where WHO grades of two editions would be pooled, or those of one scored by another.
+
+    Args:
+        rows: cases.
+        target: what is told of them.
+        learnt: schemes of the cases that a model was taught with.
+    """
+    found = {*learnt, *(row.label_scheme for row in rows if target in row.targets)}
+    schemes = sorted({"who2016", "who2021"} & found)
     if target == "who_grade" and len(schemes) > 1:
         raise CohortError(
-            f"WHO grades of {' and '.join(schemes)} are never pooled: the same tumour can have another grade; "
-            "index the cohort again with --label-scheme, or make a table of each"
+            f"WHO grades of {' and '.join(schemes)} are never pooled, nor one scored by the other: the same tumour can "
+            "have another grade; index the cohort again with --label-scheme, or make a table of each"
         )
 
 

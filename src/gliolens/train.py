@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import pandas as pd
@@ -12,6 +11,7 @@ import pandas as pd
 from gliolens.about import software
 from gliolens.case import CaseRow
 from gliolens.cohorts.phantom.ceiling import read_truth
+from gliolens.cohorts.shuffle import mark_shuffled, shuffled_mark
 from gliolens.cohorts.splits import Split, holdout, read_split, write_split
 from gliolens.errors import CohortError, ModelError
 from gliolens.fidelity import write_fidelity
@@ -35,7 +35,7 @@ from gliolens.protocol import (
 )
 from gliolens.report.curves import write_curves
 from gliolens.strangeness import FILE, Familiar
-from gliolens.usable import some_without_tumour, usable_cases
+from gliolens.usable import Usable, some_without_tumour, usable_cases, used_cases
 
 
 @dataclass(frozen=True)
@@ -106,10 +106,11 @@ def train(
     run = Run(target, found.classes, out, cache, seed, found.others_beside(division, 0, rows))
     answers = _compete_once(entrants, found.cases, division, run)
     answers, table = score_beside_ceilings(answers, truth, target, found.classes, seed=seed, healthy=healthy)
+    table = mark_shuffled(table, cohort, target)
     sides = found.cases.only(fold.train), found.cases.only(fold.test)
     further = _further(entrants[0], sides, run, cohort)
     _keep_looks(out, sides[0], cache)
-    describe_run(out, settings, cohort, sides[0], found.classes, run.others, found.left_out)
+    describe_run(out, settings, cohort, sides[0], found, run.others)
     write_fidelity(out, method, config)
     write_results(out, answers, table, found.failures)
     files = [out / "training" / e.folder / OUTLINES for e in entrants]
@@ -180,28 +181,30 @@ def describe_run(
     settings: Mapping[str, Any],
     cohort: Path,
     trained: Cases,
-    classes: Sequence[str],
-    others: Sequence[CaseRow] = (),
-    left_out: Mapping[str, str] = MappingProxyType({}),
+    found: Usable,
+    others: Sequence[CaseRow],
 ) -> None:
     """Write `run.json`: settings, what was trained on, what was left out and why, and with which software.
 
     `others` are cases without the target from which something else was learnt: they count as trained on.
     """
-    seen = [*trained.rows, *others]
+    seen, target = [*trained.rows, *others], settings["target"]
     write_json(
         folder / "run.json",
         {
             "settings": settings,
-            "classes": classes,
+            "classes": found.classes,
             "cohort": cohort.name,
             "series": trained.series,
             "train_cases": [row.case for row in seen],
             "train_patients": sorted({row.patient for row in seen}),
             "train_aliases": sorted({a for row in seen for a in row.aliases}),
-            "train_labels": list(trained.classes(settings["target"])),
+            "train_labels": list(trained.classes(target)),
             "label_schemes": sorted({row.label_scheme for row in trained.rows if row.label_scheme}),
-            "left_out": left_out,
+            "shuffled": shuffled_mark(cohort, target),
+            "cases": used_cases(found.cases, target),
+            "others": [[row.case for row in others]],
+            "left_out": found.left_out,
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
             "software": software(),
         },

@@ -55,6 +55,11 @@ class Usable:
         )
 
 
+def used_cases(cases: Cases, target: str) -> dict[str, tuple[str, str]]:
+    """Patient and class of each case, as `run.json` and `bench.json` keep them."""
+    return {row.case: (row.patient, row.targets[target]) for row in cases.rows}
+
+
 MANY: Final = 1000
 """Numbers from which an array is what a method sees of scans, and not some measures that two patients may share."""
 

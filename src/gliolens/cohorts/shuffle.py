@@ -13,6 +13,7 @@ from typing import Any, Final
 import numpy as np
 
 from gliolens.case import CaseRow
+from gliolens.cohorts.phantom.ceiling import read_truth
 from gliolens.cohorts.splits import patients
 from gliolens.io.store import file_hash, read_json, write_json
 from gliolens.io.tables import read_cohort, write_cohort
@@ -63,21 +64,33 @@ def write_shuffled(cohort: Path, folder: Path, target: str, *, seed: int, health
     """Write `folder/cohort.csv`, the cohort with its labels shuffled (see `shuffle_labels`), and `shuffled.json`.
 
     It is a table like any other: a method that reads labels from a table of its own is caught when it is given this
-    one. What is beside it tells every later reader that its labels mean nothing. Returns its path.
+    one. What is beside it tells every later reader that its labels mean nothing, and whether the cohort is simulated,
+    whose truth lies beside the table that was shuffled. Returns its path.
     """
-    table = folder / "cohort.csv"
-    dealt = shuffle_labels(read_cohort(cohort), target, seed=seed, healthy=healthy)
-    write_json(
-        folder / MARK, {"about": SHUFFLED, "target": target, "seed": seed, "cohort": file_hash(cohort)}
-    )
-    write_cohort(table, dealt)
+    table, rows = folder / "cohort.csv", read_cohort(cohort)
+    simulated = read_truth(cohort, rows, target) is not None
+    mark = {
+        "about": SHUFFLED,
+        "target": target,
+        "seed": seed,
+        "cohort": file_hash(cohort),
+        "simulated": simulated,
+    }
+    write_json(folder / MARK, mark)
+    write_cohort(table, shuffle_labels(rows, target, seed=seed, healthy=healthy))
     return table
+
+
+def shuffled_mark(cohort: Path, target: str) -> dict[str, Any] | None:
+    """`shuffled.json` beside a cohort table whose labels of this target are shuffled; None where they are its own."""
+    mark = cohort.parent / MARK
+    told = read_json(mark) if mark.is_file() else {}
+    return told if told.get("target") == target else None
 
 
 def mark_shuffled(table: Sequence[Mapping[str, Any]], cohort: Path, target: str) -> list[dict[str, Any]]:
     """A table of scores, each row marked `labels: shuffled` where the cohort's labels were, which is said too."""
-    mark = cohort.parent / MARK
-    if not mark.is_file() or read_json(mark).get("target") != target:
+    if shuffled_mark(cohort, target) is None:
         return [dict(row) for row in table]
     marked = [{**row, "labels": "shuffled"} for row in table]
     say(shuffled_note(marked))

@@ -248,8 +248,8 @@ def test_counts_are_those_of_the_files(place):
     assert f"of {mine['patient'].nunique()} patients tested none" in claim["20"].answer
     learnt = ", ".join(f"{about['train_labels'].count(c)} {c}" for c in ("LGG", "HGG"))
     tested = ", ".join(f"{(mine['truth'] == c).sum()} {c}" for c in ("LGG", "HGG"))
-    assert f"{len(about['train_patients'])} patients, of them with the target {learnt}" in claim["36"].answer
-    assert f"({tested})" in claim["35"].answer
+    assert f"{len(about['train_patients'])} patients ({learnt}) to learn from" in claim["36"].answer
+    assert f"were tested: {tested}." in claim["35"].answer
     wrong = (mine["truth"] != mine["decision"]).sum()
     assert f"shape-resnet: {wrong} of {len(mine)} wrong" in claim["39"].answer
     for name, version in about["software"].items():
@@ -270,7 +270,8 @@ def test_folds_are_counted_by_class(place):
             )
             for side in ("train", "test")
         ]
-        assert f"fold {k}: {parts[0]} to learn from, {parts[1]} tested" in told
+        train, test = (f"{len(fold[side])} patients ({of})" for side, of in zip(fold, parts, strict=True))
+        assert f"fold {k}: {train} to learn from, {test} tested" in told
 
 
 def test_who_was_left_out_is_counted(place):
@@ -347,6 +348,21 @@ def test_departures_are_those_of_the_run(place, tmp_path):
     card = (tmp_path / "model_card.md").read_text()
     for item in told["items"]:
         assert f"| *{item['item']}*" in card or f"| {item['item']} |" in card
+
+
+def test_settings_of_the_run_are_told_where_the_words_are_those_of_a_preset(run, tmp_path):
+    """It ran one epoch: what the list of the preset says may not be what was done."""
+    own = "Except as set: slices 1, epochs 1, choose_epochs no."
+    tripod = entries(run, "tripod_ai")["12b"]
+    assert tripod.status == "open"
+    assert own in tripod.answer
+    assert own in entries(run)["9"].answer
+    write_run_report(run, tmp_path / "r")
+    assert (tmp_path / "r" / "model_card.md").read_text().count(own) == 2  # in words, and below the list
+    assert own in (tmp_path / "r" / "report.html").read_text()
+    change(run / "fidelity.json", lambda c: c.update(changed={"series": c["changed"]["epochs"]}))
+    assert entries(run, "tripod_ai")["12b"].status == "answered"
+    assert "Except" not in entries(run)["9"].answer
 
 
 # --- refusals --------------------------------------------------------------------------------------------------

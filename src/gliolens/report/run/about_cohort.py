@@ -5,10 +5,11 @@ Each function answers one kind of question in a few sentences, or raises NotKnow
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import pandas as pd
 
+from gliolens.cohorts.shuffle import SHUFFLED
 from gliolens.errors import LeakError
 from gliolens.labels import TARGET_TITLES, TARGETS
 from gliolens.report.run.files import FAILURES, METRICS, PREDICTIONS, SPLITS, NotKnownError, RunFiles
@@ -62,14 +63,69 @@ def counted(names: Iterable[str], order: Sequence[str] = ()) -> str:
 
 
 def sources(run: RunFiles) -> str:
-    """The cohort table, by name and hash."""
-    name = f" {run.about('cohort')}"
-    return f"All cases stand in one cohort table{name}, SHA-256 {run.about('settings', 'cohort')}."
+    """The cohort table, by name and hash; and others that were tested."""
+    here = f"{run.about('cohort')}, SHA-256 {run.about('settings', 'cohort')}"
+    others = f" Tested too: {_named(run)}." if elsewhere(run) else ""
+    return f"All cases learnt from stand in one cohort table, {here}.{others}"
+
+
+def elsewhere(run: RunFiles) -> Sequence[str]:
+    """Folders of the scores on other cohorts, of `gliolens evaluate` and of `gliolens bench --external`."""
+    return [
+        file.removesuffix("/evaluation.json")
+        for file in run.named("", "/evaluation.json")
+        if not run.ask(file, "same_cohort")
+    ]
+
+
+def cohort_of(run: RunFiles, folder: str) -> str:
+    """The cohort table that the scores in a folder are of; with the class shares that were put in, where any were."""
+    file = f"{folder}/evaluation.json"
+    shares = run.contents[file].get("prevalence") or {}
+    put_in = ", ".join(f"{c} {share:g}" for c, share in shares.items())
+    told = f"{run.ask(file, 'cohort')}, SHA-256 {run.ask(file, 'sha256')}"
+    return f"{told}, with class shares {put_in}" if put_in else told
+
+
+def _named(run: RunFiles) -> str:
+    return "; ".join(dict.fromkeys(cohort_of(run, folder) for folder in elsewhere(run)))
+
+
+def other_cohorts(run: RunFiles) -> str:
+    """That other cohorts were tested, which may differ in anything."""
+    if not elsewhere(run):
+        raise NotKnownError(f"{run.folder}: no other cohort was tested")
+    return f"Other cohorts were tested, which may differ in more than chance: {_named(run)}."
+
+
+def shuffled(run: RunFiles) -> str:
+    """What scores on labels that were dealt out anew mean; empty where the labels are the cohort's own."""
+    if not any("labels" in row for row in run.contents.get(METRICS, {}).get("scores", ())):
+        return ""
+    run.ask(METRICS, "scores")
+    return SHUFFLED
+
+
+def is_simulated(run: RunFiles) -> bool:
+    """Whether the cohort is simulated."""
+    try:
+        _ask_simulated(run.afresh())
+    except NotKnownError:
+        return False
+    return True
+
+
+def _ask_simulated(run: RunFiles) -> None:
+    """NotKnownError where nothing says that the cohort is simulated: no ceilings, nor what was shuffled."""
+    if not shuffled(run):
+        run.ask(METRICS, "ceilings")
+    elif not run.about("shuffled", "simulated"):
+        raise NotKnownError(f"{run.folder}: the cohort that was shuffled is not simulated")
 
 
 def simulated_source(run: RunFiles) -> str:
-    """That the cohort is simulated, which its ceilings tell."""
-    run.ask(METRICS, "ceilings")
+    """That the cohort is simulated."""
+    _ask_simulated(run)
     return (
         "SIMULATED COHORT. The scans were made by GlioLens (gliolens cohort phantom) on the MNI152 anatomy; no patient "
         "stands behind any of them, and no score here tells how a method does on patients."
@@ -78,19 +134,21 @@ def simulated_source(run: RunFiles) -> str:
 
 def no_person(run: RunFiles) -> str:
     """That a question about persons has no object, where the cohort is simulated."""
-    run.ask(METRICS, "ceilings")
+    _ask_simulated(run)
     return "The cohort is simulated: no person stands behind any case."
 
 
 def no_scanner(run: RunFiles) -> str:
     """That no scanner was used, where the cohort is simulated."""
-    run.ask(METRICS, "ceilings")
+    _ask_simulated(run)
     return "The cohort is simulated: no scanner was used."
 
 
 def simulated_truth(run: RunFiles) -> str:
-    """How the truth is known of a simulated cohort."""
-    run.ask(METRICS, "ceilings")
+    """How the truth is known of a simulated cohort, whose labels are its own."""
+    _ask_simulated(run)
+    if shuffled(run):
+        raise NotKnownError(f"{run.folder}: labels were shuffled")
     return "The cohort is simulated: classes and masks were drawn before the scans were made, so they hold no error."
 
 
@@ -114,7 +172,8 @@ def eligibility(run: RunFiles) -> str:
     asked = [f"its {_titled(run)} is known"]
     asked += [f"it has {', '.join(series(run))}"] if series(run) else []
     asked += [] if healthy else ["it has a tumour mask"]
-    return f"A case of the table was used where {', '.join(asked)}, and every method could read its files."
+    told = f"A case of the table was used where {', '.join(asked)}, and every method could read its files."
+    return f"{told} Others were learnt from where they teach something else." if taught(run) else told
 
 
 def missing_data(run: RunFiles) -> str:
@@ -131,7 +190,13 @@ def left_out(run: RunFiles) -> str:
     absent = run.about("left_out").values()
     refused = [_expected(str(text)) for text in run.glance(FAILURES).values()]
     told = f"Cases left out: {len(absent)}" + (f" ({counted(absent)})." if absent else ".")
+    told += f" Of these {more} taught an outline or another target." if (more := len(taught(run))) else ""
     return told + f" Cases refused: {len(refused)}" + (f" ({counted(refused)})." if refused else ".")
+
+
+def taught(run: RunFiles) -> set[str]:
+    """Cases left out of the target that taught a method something else."""
+    return {case for fold in run.about("others") for case in fold}
 
 
 def _expected(refusal: str) -> str:
@@ -142,25 +207,48 @@ def _expected(refusal: str) -> str:
 
 def flow(run: RunFiles) -> str:
     """Patients from the table to the test."""
-    table = tested_cases(run)
-    used = {case for fold in run.ask(SPLITS, "folds") for side in ("train", "test") for case in fold[side]}
-    return (
-        f"{left_out(run)} In the split: {len(used)} cases. Tested: {len(table)} cases of {table['patient'].nunique()} "
-        f"patients ({counted(table['truth'], classes(run))})."
-    )
+    divided = {case for fold in folds(run) for side in ("train", "test") for case in fold[side]}
+    used = {case: who for case, who in run.about("cases").items() if case in divided}
+    rest = len(run.about("cases")) - len(used)
+    outside = f" Usable cases in no fold of the split: {rest}." if rest else ""
+    return f"{left_out(run)} Used: {_people(run, used.values())}.{outside} {tested(run)}"
 
 
 # --- how they were divided -------------------------------------------------------------------------------------
 
 
+def folds(run: RunFiles) -> Sequence[Mapping[str, Sequence[str]]]:
+    """Case ids on the two sides of every fold that was run: in a training, the first of the split."""
+    divided: Sequence[Mapping[str, Sequence[str]]] = run.ask(SPLITS, "folds")
+    return divided if run.is_bench else divided[:1]
+
+
+def _used(run: RunFiles) -> list[dict[str, list[Sequence[str]]]]:
+    """Patient and class of the cases on the two sides of every fold that was run, less those that cannot be used."""
+    cases = run.about("cases")
+    return [
+        {side: [cases[c] for c in fold[side] if c in cases] for side in ("train", "test")}
+        for fold in folds(run)
+    ]
+
+
+def _people(run: RunFiles, cases: Collection[Sequence[str]]) -> str:
+    """Patients by class: `5 patients (2 LGG, 3 HGG)`; with their cases, where some have several."""
+    number = len({patient for patient, _ in cases})
+    of = counted((c for _, c in {tuple(one) for one in cases}), TARGETS[run.about("settings", "target")])
+    told = f"{number} patients ({of})"
+    return told if number == len(cases) else f"{told} with {len(cases)} cases"
+
+
 def partition(run: RunFiles) -> str:
     """How patients were divided."""
-    kind, folds = run.ask(SPLITS, "kind"), run.ask(SPLITS, "folds")
-    sizes = "; ".join(f"{len(f['train'])} to learn from, {len(f['test'])} tested" for f in folds)
+    kind, divided, used = run.ask(SPLITS, "kind"), run.ask(SPLITS, "folds"), _used(run)
+    sizes = "; ".join(f"{len(f['train'])} to learn from, {len(f['test'])} tested" for f in used)
+    first = f"; of {len(divided)} in the split the first alone was run" if len(divided) > len(used) else ""
     return (
         f"By patient and alias, {KIND_TITLES[kind]}, stratified by {run.ask(SPLITS, 'target')}, drawn with seed "
-        f"{run.ask(SPLITS, 'seed')}, made once and kept with SHA-256 {run.ask(SPLITS, 'hash')}. Folds: {len(folds)} "
-        f"({sizes} cases)."
+        f"{run.ask(SPLITS, 'seed')}, made once and kept with SHA-256 {run.ask(SPLITS, 'hash')}. Folds: {len(used)} "
+        f"({sizes} cases){first}."
     )
 
 
@@ -171,15 +259,14 @@ def disjoint(run: RunFiles) -> str:
         LeakError: a patient is on both sides.
     """
     who = dict(zip(*(tested_cases(run)[c] for c in ("case", "patient")), strict=True))
-    folds = run.ask(SPLITS, "folds")
     known = set() if run.is_bench else set(run.about("train_patients"))
-    for number, fold in enumerate(folds, 1):
+    for number, fold in enumerate(folds(run), 1):
         learnt = {who[c] for c in fold["train"] if c in who} | known
         if both := learnt & {who[c] for c in fold["test"] if c in who}:
             raise LeakError(
                 f"{run.folder}: fold {number}: {len(both)} patients are on both sides; run it again"
             )
-    if run.is_bench and not all(c in who for fold in folds for c in fold["train"]):
+    if run.is_bench and not all(c in who for fold in folds(run) for c in fold["train"]):
         return "Patient: the split is by patient and alias."
     return f"Patient: of {len(set(who.values()))} patients tested none is on both sides of a fold, counted again here."
 
@@ -194,21 +281,17 @@ def tested(run: RunFiles) -> str:
 
 
 def sides(run: RunFiles) -> str:
-    """Patients to learn from and patients tested, by class."""
-    if not run.is_bench:
-        learnt = run.about("train_labels")
-        return (
-            f"To learn from: {len(run.about('train_patients'))} patients, of them with the target "
-            f"{counted(learnt, classes(run))}. {tested(run)}"
-        )
-    truth = dict(zip(*(tested_cases(run)[c] for c in ("case", "truth")), strict=True))
-    told = [_of_fold(fold, truth, classes(run)) for fold in run.ask(SPLITS, "folds")]
-    return "; ".join(f"fold {k}: {words}" for k, words in enumerate(told, 1)) + "."
+    """Patients to learn from and patients tested, by class, in every fold."""
+    told = [
+        f"fold {k}: {_people(run, used['train'])} to learn from{_and_others(others)}, "
+        f"{_people(run, used['test'])} tested"
+        for k, (used, others) in enumerate(zip(_used(run), run.about("others"), strict=True), 1)
+    ]
+    return "; ".join(told) + "."
 
 
-def _of_fold(fold: Mapping[str, Sequence[str]], truth: Mapping[str, str], order: Sequence[str]) -> str:
-    parts = [counted((truth[c] for c in fold[side] if c in truth), order) for side in ("train", "test")]
-    return f"{parts[0]} to learn from, {parts[1]} tested"
+def _and_others(others: Sequence[str]) -> str:
+    return f" (and {len(others)} of those left out, for something else)" if others else ""
 
 
 def characteristics(run: RunFiles) -> str:
@@ -217,11 +300,9 @@ def characteristics(run: RunFiles) -> str:
 
 
 def differences(run: RunFiles) -> str:
-    """How the patients tested differ from those learnt from, by design."""
+    """How the patients held out differ from those learnt from, by design."""
     if run.ask(SPLITS, "kind") == "leave_one_site_out":
-        return (
-            "Each fold tests on a site that was not learnt from; the cohort table and the rules are the same."
-        )
+        return "Those tested are of a site that was not learnt from; the cohort table and the rules are the same."
     return "None by design: both sides were drawn by chance, within each class, from one cohort table."
 
 
@@ -229,7 +310,9 @@ def sites_left_out(run: RunFiles) -> str:
     """That sites were left out in turn, where they were."""
     if run.ask(SPLITS, "kind") != "leave_one_site_out":
         raise NotKnownError(f"{run.folder / SPLITS}: no site is left out")
-    return f"Each of {len(run.ask(SPLITS, 'folds'))} sites was left out in turn and tested alone."
+    if not run.is_bench:
+        raise NotKnownError(f"{run.folder}: one site was left out, not each in turn")
+    return f"Each of {len(folds(run))} sites was left out in turn and tested alone."
 
 
 # --- what is told of them --------------------------------------------------------------------------------------
@@ -237,8 +320,9 @@ def sites_left_out(run: RunFiles) -> str:
 
 def outcome(run: RunFiles) -> str:
     """What is told, and by which scheme of labels where that is known."""
-    schemes = run.about("label_schemes")
-    return f"{target(run)}, as the cohort table has it; labels after {', '.join(schemes) or 'no scheme that is named'}."
+    schemes = ", ".join(run.about("label_schemes")) or "no scheme that is named"
+    told = f"{target(run)}, as the cohort table has it; labels after {schemes}."
+    return f"{told} {shuffled(run)}" if shuffled(run) else told
 
 
 def shares(run: RunFiles) -> str:

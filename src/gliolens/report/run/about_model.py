@@ -9,15 +9,14 @@ from typing import Any, Final
 
 import pandas as pd
 
+from gliolens.encoders.catalogue import ENCODERS
 from gliolens.fidelity import SAME, fidelity_of
 from gliolens.labels import NOTICE
 from gliolens.methods.controls import titled
 from gliolens.protocol import Entrant
-from gliolens.report.run.about_cohort import series, target
+from gliolens.report.run.about_cohort import folds, series, target, taught
 from gliolens.report.run.files import PREDICTIONS, NotKnownError, RunFiles
 
-_STARTS: Final = ("weights", "start", "encoder")
-"""Settings that name what the parameters start from."""
 _PREPARATION: Final = frozenset({
     "series", "channels", "intensities", "crop", "what a slice shows", "what the network sees", "frame", "voxels",
     "skull", "slices", "pooling and series", "normalisation of the shape features", "what the classifier sees",
@@ -69,7 +68,7 @@ def question(run: RunFiles) -> str:
     names = ", ".join(methods(run))
     done = (
         "cross-validated beside"
-        if run.is_bench
+        if run.is_bench and len(folds(run)) > 1
         else "fitted on one side of a split and scored on the other, beside"
     )
     return f"To tell {target(run)} from {seen}: {names}, {done} every control."
@@ -121,19 +120,31 @@ def start(run: RunFiles) -> str:
     """What the parameters start from."""
 
     def tell(name: str, method: str, config: Mapping[str, Any]) -> str:
-        named = {
-            key: "none, so random" if config[key] is None else config[key] for key in _STARTS if key in config
-        }
-        return f"{name}: {_listed(named) or 'no setting names weights to start from'}."
+        return f"{name}: {_started(config)}."
 
     return f"Random numbers are drawn from seed {run.about('settings', 'seed')}. {_of_each(run, tell)}"
 
 
+def _started(config: Mapping[str, Any]) -> str:
+    """What the parameters of a method start from, by the settings that name it."""
+    file = f"weights {Path(config['weights']).name}" if config.get("weights") else ""
+    if encoder := config.get("encoder"):
+        what = ENCODERS[encoder.partition(":")[0]][1]
+        return f"encoder {encoder}{f', {file}' * bool(file)}, frozen ({what}); what reads its vectors is fitted anew"
+    if start := config.get("start"):
+        return "random" if start == "random" else f"the 3-D U-Net {start}, the other networks random"
+    if "weights" in config:
+        return f"{file}, random what they do not hold" if file else "random"
+    return "no setting names weights to start from"
+
+
 def choice(run: RunFiles) -> str:
     """On whom anything was chosen."""
+    n = len(taught(run))
+    more = f" (for something else also {n} of the cases left out, of no patient tested)" if n else ""
     return (
-        f"{', '.join(methods(run))}: given the patients to learn from alone. What the settings leave to be chosen was "
-        "chosen among them, never on the patients tested."
+        f"{', '.join(methods(run))}: given the patients to learn from alone{more}. What the settings leave to be "
+        "chosen was chosen among them, never on the patients tested."
     )
 
 
@@ -148,9 +159,23 @@ def preparation(run: RunFiles) -> str:
             return f"{name}: numbers are standardised on training patients; of a scan, only its mask is measured."
         items = [i for i in fidelity(run, name)["items"] if i["item"] in _PREPARATION]
         told = [f"{i['item']}: {i['source_says'] if i['we_do'] == SAME else i['we_do']}" for i in items]
-        return f"{name}: {'; '.join(told)}."
+        return f"{name}: {'; '.join(told)}.{except_as_set(run, name)}"
 
     return _of_each(run, tell)
+
+
+def preset_preparation(run: RunFiles) -> str:
+    """As `preparation`, where every method ran as its preset says: what was set otherwise may contradict the words."""
+    for name, (method, _) in methods(run).items():
+        if fidelity_of(method) is not None and except_as_set(run, name):
+            raise NotKnownError(f"{run.folder}: {name} ran with settings of its own")
+    return preparation(run)
+
+
+def except_as_set(run: RunFiles, name: str) -> str:
+    """Settings that are not those of the preset whose words tell what was done; empty where there are none."""
+    own = {key: both["run"] for key, both in fidelity(run, name)["changed"].items() if key != "series"}
+    return f" Except as set: {_listed(own)}." if own else ""
 
 
 def predictors(run: RunFiles) -> str:
@@ -204,6 +229,15 @@ def refusals(run: RunFiles) -> str:
     return f"GlioLens refuses {lacking}files whose geometry contradicts itself, and says how to mend it."
 
 
+def local_shares(run: RunFiles) -> str:
+    """That class shares from elsewhere were put into the probabilities, where they were."""
+    shares = [run.contents[file].get("prevalence") for file in run.named("", "/evaluation.json")]
+    told = "; ".join(dict.fromkeys(_listed(one) for one in shares if one))
+    if not told:
+        raise NotKnownError(f"{run.folder}: the class shares are those learnt")
+    return f"For evaluations the class shares in all probabilities were replaced by {told}; nothing else was changed."
+
+
 def not_updated(run: RunFiles) -> str:
     """That nothing is refitted after the test."""
     return f"GlioLens {run.about('software', 'gliolens')} changes no model after its test; the run holds none that was."
@@ -220,7 +254,10 @@ def departures(run: RunFiles) -> str:
             return f"{name}: follows no paper."
         items = fidelity(run, name)["items"]
         same = sum(i["we_do"] == SAME for i in items)
-        return f"{name}: {len(items)} items of its paper are listed with what was done, {same} of them just as it says."
+        told = (
+            f"{len(items)} items of its paper are listed with what was done, {same} of them just as it says"
+        )
+        return f"{name}: {told}.{except_as_set(run, name)}"
 
     return _of_each(run, tell)
 

@@ -12,7 +12,7 @@ import pandas as pd
 
 from gliolens.cohorts.phantom.ceiling import CEILINGS
 from gliolens.protocol import SCORES
-from gliolens.report.run.about_cohort import classes
+from gliolens.report.run.about_cohort import classes, cohort_of, elsewhere, folds, is_simulated, shuffled
 from gliolens.report.run.files import METRICS, PREDICTIONS, SUBGROUPS, NotKnownError, RunFiles
 from gliolens.report.scores import Score, verdict
 from gliolens.report.words import in_words
@@ -73,10 +73,10 @@ def intervals(run: RunFiles) -> str:
     """How uncertainty was measured."""
     if not any(key.endswith("_low") for key in run.ask(METRICS, "scores")[0]):
         raise NotKnownError(f"{run.folder / METRICS}: no interval")
-    folds = "; widened for what folds share (Nadeau and Bengio 2003)" if run.is_bench else ""
+    widened = "; widened for what folds share (Nadeau and Bengio 2003)" if len(folds(run)) > 1 else ""
     return (
         "95 % intervals over patients: DeLong's for the AUC where there are two classes and a case a patient; else, "
-        f"and for the other scores, a bootstrap of patients within each class (2,000 draws){folds}. The verdict "
+        f"and for the other scores, a bootstrap of patients within each class (2,000 draws){widened}. The verdict "
         "rests on no p-value: a method counts as better than a control where their intervals do not overlap, which "
         "errs towards doubt."
     )
@@ -133,19 +133,14 @@ def groups(run: RunFiles) -> str:
     return f"AUC within parts of the patients, not corrected for their number. {'. '.join(told)}."
 
 
-def elsewhere(run: RunFiles) -> Sequence[str]:
-    """Scores on other cohorts: of `gliolens evaluate` into the run's folder, and of `gliolens bench --external`."""
-    return [*run.named("evaluation-", "/metrics.json"), *run.named("elsewhere/", "metrics.json")]
-
-
 def external(run: RunFiles) -> str:
     """How the model did on other cohorts."""
-    files = elsewhere(run)
-    if not files:
-        raise NotKnownError(f"{run.folder}: no evaluation-COHORT folder, and no elsewhere")
+    folders = elsewhere(run)
+    if not folders:
+        raise NotKnownError(f"{run.folder}: no other cohort was tested")
     return " ".join(
-        f"{file.split('/')[0].removeprefix('evaluation-')}: {_of_methods(run, ('auc',), file)}"
-        for file in files
+        f"{cohort_of(run, folder)}: {_of_methods(run, ('auc',), f'{folder}/metrics.json')}"
+        for folder in folders
     )
 
 
@@ -177,15 +172,15 @@ def verdict_of(row: Mapping[str, Any], controls: Sequence[Mapping[str, Any]]) ->
 def best_control(run: RunFiles) -> str:
     """Whether each method is told from chance and from its best control."""
     mine, beside = best_first(run)
-    if not mine:
-        return "The run holds controls alone: no method stands beside them."
-    return " ".join(f"{row['method']}: {verdict_of(row, beside)}" for row in mine)
+    told = [f"{row['method']}: {verdict_of(row, beside)}" for row in mine]
+    alone = ["The run holds controls alone: no method stands beside them."]
+    return " ".join([*filter(None, [shuffled(run)]), *(told or alone)])
 
 
 def cautions(run: RunFiles) -> str:
     """What should keep a reader from trusting the scores."""
     told = [best_control(run)]
-    if "ceilings" in run.contents[METRICS]:
+    if is_simulated(run):
         told.append("The cohort is simulated: nothing here is shown of patients.")
     if (n := min(row["n"] for row in run.ask(METRICS, "scores"))) < FEW:
         told.append(f"Few cases were tested ({n}): intervals are wide.")

@@ -19,7 +19,8 @@ SUBGROUPS: Final = "subgroups.csv"
 _KINDS: Final = ("run.json", "bench.json")
 _OTHERS: Final = (
     METRICS, SPLITS, FAILURES, "outlines.json", "fidelity.json", "*/fidelity.json", "model/card.json",
-    "evaluation-*/metrics.json", "elsewhere/metrics.json", "further/*/metrics.json",
+    "evaluation-*/metrics.json", "elsewhere/metrics.json", "evaluation-*/evaluation.json", "elsewhere/evaluation.json",
+    "further/*/metrics.json",
 )  # fmt: skip
 
 
@@ -104,7 +105,9 @@ def read_run_files(folder: Path) -> RunFiles:
     contents: dict[str, Any] = {path.relative_to(folder).as_posix(): read_json(path) for path in paths}
     if (folder / PREDICTIONS).is_file():
         contents[PREDICTIONS] = read_answers(folder / PREDICTIONS)
-    if (folder / SUBGROUPS).is_file():
+    if (folder / SUBGROUPS).is_file() and (folder / SUBGROUPS).read_text(
+        encoding="utf-8"
+    ).strip():  # one part or more
         contents[SUBGROUPS] = pd.read_csv(folder / SUBGROUPS, dtype={"by": str, "part": str}, keep_default_na=False,
                                           na_values={"auc": [""], "auc_low": [""], "auc_high": [""]})  # fmt: skip
     return RunFiles(folder, name, contents)

@@ -33,18 +33,17 @@ def by_section(entries: Sequence[Entry]) -> list[tuple[str, list[Entry]]]:
 
 
 def card_markdown(
-    title: str, simulated: str, entries: Sequence[Entry], tables: Mapping[str, Sequence[ShownTable]]
+    title: str, notices: Sequence[str], entries: Sequence[Entry], tables: Mapping[str, Sequence[ShownTable]]
 ) -> str:
     """The model card.
 
     Args:
         title: its heading.
-        simulated: what is to be said loudly of a simulated cohort; empty of a real one.
+        notices: what is to be said loudly, first of all.
         entries: filled in.
         tables: by the section that they stand in.
     """
-    lines = [f"# {title}", "", f"> {NOTICE}", ""]
-    lines += [f"> **{simulated}**", ""] if simulated else []
+    lines = [f"# {title}", "", *_said_first(notices)]
     for name, mine in by_section(entries):
         lines += [f"## {name}", "", *(f"- **{e.item.topic}.** {_told(e)}" for e in mine), ""]
         for table in tables.get(name, ()):
@@ -52,7 +51,9 @@ def card_markdown(
     return "\n".join(lines)
 
 
-def checklist_markdown(checklist: Checklist, entries: Sequence[Entry], counted: str) -> str:
+def checklist_markdown(
+    checklist: Checklist, notices: Sequence[str], entries: Sequence[Entry], counted: str
+) -> str:
     """A filled checklist, an item a row."""
     rows = [
         ("", (e.item.number, f"{e.item.topic}: {e.item.asks}", e.status, _told(e), ", ".join(e.sources)))
@@ -64,10 +65,13 @@ def checklist_markdown(checklist: Checklist, entries: Sequence[Entry], counted: 
         "",
         f"{checklist.about} {checklist.source}. {counted}.",
         "",
-        f"> {NOTICE}",
-        "",
     ]
-    return "\n".join([*head, *_table(table), ""])
+    return "\n".join([*head, *_said_first(notices), *_table(table), ""])
+
+
+def _said_first(notices: Sequence[str]) -> list[str]:
+    loud = [line for notice in notices for line in (f"> **{notice}**", "")]
+    return [f"> {NOTICE}", "", *loud]
 
 
 def _told(entry: Entry) -> str:

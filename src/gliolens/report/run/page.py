@@ -13,8 +13,8 @@ from gliolens.outline_scores import TITLES
 from gliolens.protocol import SCORES
 from gliolens.report.curves import read_curves
 from gliolens.report.pictures import picture
-from gliolens.report.run.about_cohort import simulated_source
-from gliolens.report.run.about_model import fidelity, methods
+from gliolens.report.run.about_cohort import cohort_of, elsewhere, is_simulated, shuffled, simulated_source
+from gliolens.report.run.about_model import except_as_set, fidelity, methods
 from gliolens.report.run.about_scores import interval_of, score_rows
 from gliolens.report.run.checklist import Checklist, Entry, as_csv, counts, fill, read_checklist
 from gliolens.report.run.files import METRICS, NotKnownError, RunFiles, read_run_files
@@ -97,11 +97,11 @@ def _filled(name: str, run: RunFiles) -> Filled:
 
 def _texts(run: RunFiles, card: Filled, checklists: Sequence[Filled]) -> dict[str, str]:
     """What goes into each file."""
-    title, simulated, tables = f"Report of a run: {_subject(run)}", _simulated(run), _tables(run)
+    title, notices, tables = f"Report of a run: {_subject(run)}", _notices(run), _tables(run)
     page = render(
         "run.html",
         title=title,
-        simulated=simulated,
+        notices=notices,
         card=card,
         checklists=checklists,
         tables=tables,
@@ -110,11 +110,13 @@ def _texts(run: RunFiles, card: Filled, checklists: Sequence[Filled]) -> dict[st
     )
     texts = {
         "report.html": page,
-        "model_card.md": card_markdown(f"Model card: {_subject(run)}", simulated, card.entries, tables),
+        "model_card.md": card_markdown(f"Model card: {_subject(run)}", notices, card.entries, tables),
     }
     for filled in checklists:
         texts[f"{filled.list.name}.csv"] = as_csv(filled.entries)
-        texts[f"{filled.list.name}.md"] = checklist_markdown(filled.list, filled.entries, filled.counts)
+        texts[f"{filled.list.name}.md"] = checklist_markdown(
+            filled.list, notices, filled.entries, filled.counts
+        )
     return texts
 
 
@@ -127,12 +129,10 @@ def _versions(run: RunFiles) -> Mapping[str, str]:
     return {name: str(version) for name, version in run.contents[run.name].get("software", {}).items()}
 
 
-def _simulated(run: RunFiles) -> str:
-    """What is to be said loudly of a simulated cohort; empty of a real one."""
-    try:
-        return simulated_source(run)
-    except NotKnownError:
-        return ""
+def _notices(run: RunFiles) -> list[str]:
+    """What is to be said loudly: that the labels are shuffled, that the cohort is simulated."""
+    told = [shuffled(run), simulated_source(run) if is_simulated(run) else ""]
+    return [notice for notice in told if notice]
 
 
 # --- tables of the model card ----------------------------------------------------------------------------------
@@ -143,8 +143,10 @@ def _tables(run: RunFiles) -> dict[str, list[ShownTable]]:
     scored = {METRICS: "Scores on patients held out"}
     for file in run.named("further/", "/metrics.json"):
         scored[file] = f"{TARGET_TITLES[file.split('/')[1]]}, told too"
-    for file in run.named("evaluation-", "/metrics.json"):
-        scored[file] = f"Another evaluation: {file.split('/')[0].removeprefix('evaluation-')}"
+    for file in run.named("", "/evaluation.json"):
+        folder = file.removesuffix("/evaluation.json")
+        which = "Another cohort" if folder in elsewhere(run) else "Patients held out, asked again"
+        scored[f"{folder}/metrics.json"] = f"{which}: {cohort_of(run, folder)}"
     tables = [_scores(run, file, title) for file, title in scored.items() if file in run.contents]
     return {
         "Quantitative analyses": [*tables, *_outlines(run)],
@@ -195,5 +197,6 @@ def _departures(run: RunFiles) -> list[ShownTable]:
         if told:
             rows = [("", [i[k] for k in ("item", "source_says", "we_do", "why")]) for i in told["items"]]
             columns = ("item", "the paper says", "done here", "why")
-            out.append(ShownTable(f"{name}: {told['source']}", columns, rows))
+            note = except_as_set(run, name).strip()
+            out.append(ShownTable(f"{name}: {told['source']}", columns, rows, note=note))
     return out
