@@ -8,11 +8,13 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
+from torch.utils.data import DataLoader, Subset
 
 from gliolens.cohorts.phantom.cohort import write_phantom
 from gliolens.cohorts.phantom.traits import PhantomConfig
 from gliolens.errors import ConfigError
 from gliolens.io.tables import read_cohort, write_cohort
+from gliolens.loop import train
 from gliolens.methods import mts_unet
 from gliolens.methods.controls import BASELINES, KINDS
 from gliolens.methods.mts_unet import Config
@@ -98,10 +100,17 @@ def some(base, tells):
     return [n for n in networks(base, tells) if n.name in SOME]
 
 
+def shortly(task, batches, **settings):
+    """Train on two batches: a step takes seconds on one core, and what is learnt is not asked about here."""
+    few = Subset(batches.dataset, range(2 * batches.batch_size))
+    train(task, DataLoader(few, batch_size=batches.batch_size, collate_fn=batches.collate_fn), **settings)
+
+
 @pytest.fixture(scope="module")
 def done(cohort, tmp_path_factory):
     """With some of the networks: all take minutes."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(mts_unet, "train", shortly)
         patch.setattr(reproduction, "networks", some)
         patch.setattr(reproduction, "_resnet", lambda scale, series: replace(RESNETS, series=series))
         return reproduce(cohort, tmp_path_factory.mktemp("out"), target="idh", scale="demo", settings=QUICK)
