@@ -43,7 +43,7 @@ def cases(folder):
 @pytest.fixture(scope="module")
 def fitted(cases, tmp_path_factory):
     place = tmp_path_factory.mktemp("run")
-    config = replace(QUICK, epochs=5)
+    config = replace(QUICK, epochs=3)
     return method.fit(cases, config, Run("grade", GRADES, place, place / "cache")), config, place
 
 
