@@ -124,29 +124,39 @@ def _ask_simulated(run: RunFiles) -> None:
 
 
 def simulated_source(run: RunFiles) -> str:
-    """That the cohort is simulated."""
+    """That the cohort is simulated; of other cohorts that were tested too, nothing is said."""
     _ask_simulated(run)
-    return (
-        "SIMULATED COHORT. The scans were made by GlioLens (gliolens cohort phantom) on the MNI152 anatomy; no patient "
-        "stands behind any of them, and no score here tells how a method does on patients."
-    )
+    behind = "no patient stands behind any of them, and no score here tells how a method does on patients."
+    if elsewhere(run):
+        behind = (
+            f"no patient stands behind any of them. Of the cohorts tested too it is not known: {_named(run)}."
+        )
+    made = "The scans were made by GlioLens (gliolens cohort phantom) on the MNI152 anatomy"
+    return f"SIMULATED COHORT. {made}; {behind}"
+
+
+def _ask_nobody_else(run: RunFiles) -> None:
+    """NotKnownError where the cohort is not simulated, or another was tested that may not be."""
+    _ask_simulated(run)
+    if elsewhere(run):
+        raise NotKnownError(f"{run.folder}: another cohort was tested, which may not be simulated")
 
 
 def no_person(run: RunFiles) -> str:
     """That a question about persons has no object, where the cohort is simulated."""
-    _ask_simulated(run)
+    _ask_nobody_else(run)
     return "The cohort is simulated: no person stands behind any case."
 
 
 def no_scanner(run: RunFiles) -> str:
     """That no scanner was used, where the cohort is simulated."""
-    _ask_simulated(run)
+    _ask_nobody_else(run)
     return "The cohort is simulated: no scanner was used."
 
 
 def simulated_truth(run: RunFiles) -> str:
     """How the truth is known of a simulated cohort, whose labels are its own."""
-    _ask_simulated(run)
+    _ask_nobody_else(run)
     if shuffled(run):
         raise NotKnownError(f"{run.folder}: labels were shuffled")
     return "The cohort is simulated: classes and masks were drawn before the scans were made, so they hold no error."
