@@ -20,6 +20,7 @@ from gliolens.embedding import (
     embed,
     encode,
     joined,
+    means_of,
     pictures_of,
     pooled,
     pools_of,
@@ -208,3 +209,16 @@ def test_series_stand_in_the_order_asked_for():
     assert by_series(embedded, ("t2", "t1"))[0].tolist() == [2, 2, 1, 1]
     series = ("t1", "t2")
     assert joined(pools_of([embedded, embedded], series), series, "max").tolist() == [[1, 1, 2, 2]] * 2
+
+
+def test_means_over_slices_are_those_of_what_is_kept_and_a_case_that_cannot_be_read_has_none(
+    cases, tmp_path, capsys
+):
+    encoder = find_encoder("histogram")
+    gone = replace(cases.rows[1], files={"t1": tmp_path / "gone.nii.gz"})
+    found = means_of([cases.rows[0], gone], encoder)
+    assert list(found) == [cases.rows[0].case]
+    assert f"{gone.case}: left out of the embeddings" in capsys.readouterr().err
+    (kept,) = embed(cases.only([cases.rows[0].case]), encoder, tmp_path)
+    for name, vector in found[cases.rows[0].case].items():
+        assert vector == pytest.approx(kept[name].mean(axis=0), abs=1e-6)

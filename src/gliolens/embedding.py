@@ -14,12 +14,13 @@ from torch import Tensor
 
 from gliolens.case import Case, CaseRow, Grid, Volume
 from gliolens.encoders.encoder import Encoder
+from gliolens.errors import CaseError
 from gliolens.io.content import address
 from gliolens.io.store import content_hash, file_hash, whole_folder
-from gliolens.loader import Arrays, Cases, Kept
+from gliolens.loader import Arrays, Cases, Kept, read_case
 from gliolens.ops.geometry import bounding_box, resample
 from gliolens.preprocess import brain_of, cut, rescaled, slice_grid
-from gliolens.progress import Tick
+from gliolens.progress import Tick, say
 from gliolens.stats.combat import Combat
 from gliolens.types import Mask
 
@@ -111,6 +112,22 @@ def pictures_of(
         return {s: _volume(case, s, brain, frame) for s in series}, [frame]
     frames = slice_grid(case.grid, brain, brain, FRAME_MM, 1.0, LEAST_SHARE * FRAME_MM**2)
     return {s: _slices(case, s, brain, frames) for s in series}, frames
+
+
+def means_of(
+    rows: Sequence[CaseRow], encoder: Encoder, tick: Tick | None = None
+) -> dict[str, dict[str, np.ndarray]]:
+    """Of each case that can be read, for each of its series the mean over slices of its vectors (dim,)."""
+    out = {}
+    for done, row in enumerate(rows, start=1):
+        try:
+            case = read_case(row, need_mask=False)
+            out[row.case] = {s: pooled(vectors_of(case, [s], encoder)[s], "mean") for s in case.series}
+        except CaseError as error:
+            say(f"{row.case}: left out of the embeddings: {error}")
+        if tick:
+            tick(done, len(rows))
+    return out
 
 
 def encode(encoder: Encoder, pictures: Tensor) -> Tensor:

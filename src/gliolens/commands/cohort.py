@@ -52,6 +52,8 @@ def check(
     target: Target | None = None,
     deep: bool = False,
     against: Path | None = None,
+    encoder: str | None = "built-in",
+    weights: Path | None = None,
     json: bool = False,
 ) -> int:
     """Read every case; say which are ok, fixable or refused, and what is suspicious about the cohort.
@@ -62,6 +64,8 @@ def check(
         deep: also ask whether two cases are one patient by their scans, whether the scans tell the site, which
             releases share patients, and which grades change from WHO 2016 to WHO 2021.
         against: with --deep, the table of another cohort, to find whose patients are in both.
+        encoder: with --deep, whose embeddings are asked for the site (those of volume-embedding); none to leave it.
+        weights: file or folder of the encoder's weights, where it needs one.
         json: print JSON.
     """
     from gliolens.cohorts.audit.check import check_cohort
@@ -70,6 +74,7 @@ def check(
 
     report = check_cohort(
         read_cohort(cohort), target=target, deep=deep, against=read_cohort(against) if against else (), jobs=-1,
+        embed=_embed(encoder, weights) if deep and encoder else None,
         progress=Counter("checking cases"), comparing=Counter("comparing pairs"),
     )  # fmt: skip
     print(as_json(report.to_json()) if json else report.to_text())
@@ -78,6 +83,15 @@ def check(
         if all(v.verdict == "refused" for v in report.verdicts)
         else _some_refused(report.verdicts)
     )
+
+
+def _embed(encoder: str, weights: Path | None) -> Any:
+    from gliolens.embedding import means_of
+    from gliolens.encoders.catalogue import find_encoder
+    from gliolens.progress import Counter
+
+    found = find_encoder(encoder, weights, offline=True)
+    return lambda rows: means_of(rows, found, Counter("encoding cases"))
 
 
 def _some_refused(verdicts: Sequence[Any]) -> int:

@@ -1,5 +1,8 @@
 """Site and label: called where the simulator confounds them, and not where it does not; site told from scans."""
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.spatial import distance
@@ -7,7 +10,12 @@ from sklearn.metrics import roc_auc_score
 
 from gliolens.case import Case, CaseRow, Grid
 from gliolens.cohorts.audit.appearance import PER_SERIES, _guesses, appearance, site_told
-from gliolens.cohorts.audit.giveaways import age_tells, label_follows_site, site_from_scans
+from gliolens.cohorts.audit.giveaways import (
+    age_tells,
+    label_follows_site,
+    site_from_embeddings,
+    site_from_scans,
+)
 from gliolens.cohorts.phantom.traits import PhantomConfig, draw_cohort
 from gliolens.cohorts.splits import patients
 from gliolens.labels import TARGETS
@@ -87,6 +95,48 @@ def test_a_site_that_shows_is_told_and_one_that_does_not_is_not():
     assert found.chance == pytest.approx(1 / 3, abs=0.03)
     told = [site_told(*looks(45, 0.0, k)) for k in range(20)]
     assert sum(t is not None and t.p < 0.05 for t in told) <= 3
+
+
+def vectors(n: int, shift: float, seed: int) -> tuple[list[dict[str, np.ndarray]], list[str]]:
+    """As an encoder's: 500 numbers, of which patients differ in five ways and sites, by `shift`, in a sixth."""
+    rng = np.random.default_rng(seed)
+    ways = rng.normal(size=(6, 500))
+    sites = [("a", "b", "c")[k % 3] for k in range(n)]
+    made = []
+    for s in sites:
+        far = shift * ("abc".index(s) - 1) + 0.3 * rng.normal()
+        made.append({"t1": np.array([*rng.normal(size=5), far]) @ ways + 0.3 * rng.normal(size=500)})
+    return made, sites
+
+
+def test_of_more_numbers_than_patients_those_that_vary_most_tell_the_site():
+    found = site_told(*vectors(48, 1.0, 0))
+    assert found is not None
+    assert found.accuracy > 0.8
+    assert found.p < 0.005
+    told = [site_told(*vectors(48, 0.0, k)) for k in range(20)]
+    assert sum(t is not None and t.p < 0.05 for t in told) <= 3
+
+
+def test_embeddings_are_asked_of_a_case_a_patient_and_raise_nothing_serious():
+    made, sites = vectors(48, 1.0, 0)
+    rows = [
+        CaseRow(f"c{k:02d}", f"p{k % 48:02d}", site=s, targets={"idh": "mutant" if s == "a" else "wildtype"})
+        for k, s in enumerate([*sites, *sites[:6]])  # six patients were seen twice
+    ]
+    asked: list[list[str]] = []
+
+    def embed(chosen: Sequence[CaseRow]) -> dict[str, dict[str, np.ndarray]]:
+        asked.append([row.patient for row in chosen])
+        return {row.case: made[int(row.patient[1:])] for row in chosen[1:]}  # the first cannot be read
+
+    (found,) = site_from_embeddings(rows, embed, patients(rows))
+    assert asked == [[f"p{k:02d}" for k in range(48)]]
+    assert (found.name, found.severity) == ("site from the embeddings", "warning")
+    assert "47 patients of 3 sites" in found.text
+    assert "tumour included" in found.text
+    small = [replace(row, site=f"{row.case}") for row in rows]
+    assert list(site_from_embeddings(small, lambda _: pytest.fail("encoded in vain"), patients(small))) == []
 
 
 def test_the_guesses_are_the_nearest_means_by_mahalanobis():

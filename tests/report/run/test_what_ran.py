@@ -162,7 +162,9 @@ def test_the_other_cohort_of_a_bench_is_named(place, tmp_path):
     claim = entries(tmp_path / "b")["33"]
     assert claim.status == "answered"
     assert f"cohort.csv, SHA-256 {told['sha256']}: " in claim.answer
-    assert entries(tmp_path / "b", "model_card")["Data of persons"].status == "open"  # the other is of patients
+    assert (
+        entries(tmp_path / "b", "model_card")["Data of persons"].status == "open"
+    )  # the other is of patients
     head = written(tmp_path / "b", tmp_path / "r")["model_card.md"].partition("\n##")[0]
     assert SIMULATED in head
     assert "Of the cohorts tested too it is not known: cohort.csv" in head

@@ -1,4 +1,4 @@
-"""What a scanner leaves in a scan, in numbers, and whether they tell the site.
+"""What a scanner leaves in a scan, in numbers, and whether numbers of scans tell the site.
 
 The unit is taken off first, as every method does. The numbers are those of the brain outside the tumour: how its
 brightness is distributed, how rough it is along each axis, and how fast roughness falls with distance.
@@ -24,6 +24,8 @@ _EDGE: Final = 2  # voxels
 _FOLDS: Final = 5
 _DRAWS: Final = 1000
 _RIDGE: Final = 0.3  # of the variance of each number
+_MANY: Final = 60  # numbers a patient, more than `appearance` has of four series; of more, principal components:
+_COMPONENTS: Final = 20  # at most, and one for four patients; of noise a discriminant learns more than of sites
 
 
 @dataclass(frozen=True)
@@ -81,10 +83,10 @@ def _roughness(image: Image, calm: Mask, axis: int, far: int) -> float:
 def site_told(
     looks: Sequence[Mapping[str, np.ndarray]], sites: Sequence[str], *, seed: int = 0
 ) -> SiteTold | None:
-    """Tell the site from what `appearance` measured, one entry a patient.
+    """Tell the site from numbers of scans, one entry a patient: what `appearance` measured, or an encoder's vectors.
 
     A linear discriminant with a ridge, all sites weighed alike, in five folds; permuted cohorts are told in the same
-    folds, so that p is exact for the folds drawn.
+    folds, so that p is exact for the folds drawn. Principal components are those of all patients: they know no site.
 
     Returns:
         The score; None where fewer than two sites have enough patients with the series that nine in ten have.
@@ -96,7 +98,7 @@ def site_told(
         return None
     used = [i for i, site in enumerate(sites) if site in large and set(series) <= looks[i].keys()]
     names, site = np.unique([sites[i] for i in used], return_inverse=True)
-    numbers = np.stack([np.concatenate([looks[i][s] for s in series]) for i in used])
+    numbers = _fewer(np.stack([np.concatenate([looks[i][s] for s in series]) for i in used]))
     rng = np.random.default_rng(seed)
     drawn = np.stack([site, *(rng.permutation(site) for _ in range(_DRAWS))])
     scores = _balanced(_guesses(numbers, drawn, len(names), rng), drawn, len(names))
@@ -111,6 +113,17 @@ def _common(looks: Sequence[Mapping[str, np.ndarray]]) -> tuple[str, ...]:
     """Series that nine in ten patients have."""
     names = sorted({name for look in looks for name in look})
     return tuple(name for name in names if sum(name in look for look in looks) >= 0.9 * len(looks))
+
+
+def _fewer(numbers: np.ndarray) -> np.ndarray:
+    """The same (n, k), or where they are many the first principal components of what varies, numbers weighed alike."""
+    if numbers.shape[1] <= _MANY:
+        return numbers
+    spread = numbers.std(axis=0)
+    varies = spread > 1e-9 * np.abs(numbers).max(axis=0)
+    scaled = (numbers - numbers.mean(axis=0))[:, varies] / spread[varies]
+    left, sizes, _ = np.linalg.svd(scaled, full_matrices=False)
+    return np.asarray((left * sizes)[:, : min(_COMPONENTS, len(numbers) // 4)])
 
 
 def _guesses(numbers: np.ndarray, drawn: np.ndarray, sites: int, rng: np.random.Generator) -> np.ndarray:

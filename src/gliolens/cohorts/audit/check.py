@@ -6,7 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from gliolens.case import CaseRow
 from gliolens.cohorts.audit.coherence import incoherent, label_schemes
 from gliolens.cohorts.audit.containment import patients_again, shared_releases
-from gliolens.cohorts.audit.giveaways import age_tells, label_follows_site, site_from_scans
+from gliolens.cohorts.audit.giveaways import (
+    Embed,
+    age_tells,
+    label_follows_site,
+    site_from_embeddings,
+    site_from_scans,
+)
 from gliolens.cohorts.audit.look import WHOLE_MASK, Look, looks_at, same_series, usual_series, verdict
 from gliolens.cohorts.audit.verdicts import CohortReport, Finding, Verdict, counted, listed
 from gliolens.cohorts.audit.who import grade_changes
@@ -22,6 +28,7 @@ def check_cohort(
     target: str | None = None,
     deep: bool = False,
     against: Sequence[CaseRow] = (),
+    embed: Embed | None = None,
     progress: Tick | None = None,
     comparing: Tick | None = None,
     jobs: int = 1,
@@ -36,6 +43,7 @@ def check_cohort(
         deep: also ask whether two cases are one patient by their scans, whether the scans tell the site, which
             releases share patients, and what WHO 2021 changes.
         against: with `deep`, another cohort, to find whose patients are in both.
+        embed: with `deep`, an encoder; whether its vectors tell the site is asked too.
         progress: called with the number of cases read and the number of all.
         comparing: with `deep`, called with the number of pairs compared and the number of all.
         jobs: processes to read with.
@@ -66,6 +74,7 @@ def check_cohort(
     ]
     if deep:
         findings += site_from_scans(rows, {look.case: look.appearance for look in own}, group, follows)
+        findings += site_from_embeddings(rows, embed, group) if embed else ()
         findings += shared_releases(rows, against)
         findings += patients_again(rows, own, group, against, others, comparing)
         findings += grade_changes(rows)

@@ -1,16 +1,20 @@
 """What gives a label away without its tumour: the site, told from the table or from the scans, and the age."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TypeAlias
 
 import numpy as np
 
 from gliolens.case import CaseRow
-from gliolens.cohorts.audit.appearance import SiteTold, site_told
+from gliolens.cohorts.audit.appearance import FEWEST, SiteTold, site_told
 from gliolens.cohorts.audit.confounds import SiteEffect, age_effect, site_effect
 from gliolens.cohorts.audit.verdicts import Finding
 from gliolens.labels import HEALTHY, TARGET_TITLES, TARGETS
 from gliolens.stats.intervals import holm
 
+Embed: TypeAlias = Callable[[Sequence[CaseRow]], Mapping[str, Mapping[str, np.ndarray]]]
+"""From cases to vectors of each series, by case; a case that cannot be read has none."""
 SITE_P, SITE_GAIN = 0.01, 0.15
 """The label follows the site where p, corrected for the number of targets, is below, and balanced accuracy above
 chance by more than, these."""
@@ -104,9 +108,8 @@ def site_from_scans(
             yield Finding("site from the scans", "note", text)
         return
     told = found.p < SITE_P
-    yield Finding(
-        "site from the scans", "warning" if told else "note", _told(found, told), (), found.accuracy
-    )
+    text = _told("brain outside the tumour", found)
+    yield Finding("site from the scans", "warning" if told else "note", text, (), found.accuracy)
     both = [f.name.removeprefix("site and ") for f in follows if f.severity == "serious"] if told else []
     for target in both:
         text = (
@@ -117,15 +120,41 @@ def site_from_scans(
         yield Finding(f"site, scans and {target}", "serious", text, (), found.accuracy)
 
 
-def _told(found: SiteTold, told: bool) -> str:
+def site_from_embeddings(
+    rows: Sequence[CaseRow], embed: Embed, group: Mapping[str, str]
+) -> Iterator[Finding]:
+    """Say whether the site can be told from what an encoder makes of the scans; nothing where sites are too small.
+
+    An encoder sees the tumour too: where the label follows the site, the tumour itself may tell it. So this raises no
+    `site, scans and TARGET`.
+
+    Args:
+        rows: the cohort.
+        embed: from cases to vectors; asked about one case a patient of known site.
+        group: the patient of each case.
+    """
+    known = _one_each(rows, group, lambda row: bool(row.site))
+    sizes = Counter(row.site for row in known)
+    if sum(n >= FEWEST for n in sizes.values()) < 2:
+        return
+    vectors = embed(known)
+    seen = [row for row in known if vectors.get(row.case)]
+    found = site_told([vectors[row.case] for row in seen], [str(row.site) for row in seen])
+    if found is not None:
+        text = _told("embeddings of the brain, tumour included", found)
+        severity = "warning" if found.p < SITE_P else "note"
+        yield Finding("site from the embeddings", severity, text, (), found.accuracy)
+
+
+def _told(what: str, found: SiteTold) -> str:
     text = (
-        f"site told from brain outside the tumour ({', '.join(found.series)}), {found.patients} patients of "
+        f"site told from {what} ({', '.join(found.series)}), {found.patients} patients of "
         f"{len(found.sites)} sites, five folds: balanced accuracy {found.accuracy:.2f} (chance {found.chance:.2f}), "
         f"permutation p {found.p:.4f}"
     )
     if found.left_out:
         text += f"; left out, with too few patients who have these series: {', '.join(found.left_out)}"
-    if told:
+    if found.p < SITE_P:
         text += "; harmonise on training patients alone, and test on sites that were not learnt from"
     return text
 
