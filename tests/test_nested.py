@@ -3,6 +3,9 @@
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import binomtest
 
 from gliolens import nested
 from gliolens.case import CaseRow
@@ -121,6 +124,16 @@ def test_coverage_counts_by_hand():
 
 def test_wilsons_interval_as_published():
     """Newcombe 1998 (doi 10.1002/(SICI)1097-0258(19980430)17:8<857::AID-SIM777>3.0.CO;2-E), table I: 81 of 263."""
-    found = share(81, 263)
+    so, patients = pd.Series(np.arange(263) < 81), pd.Series(np.arange(263).astype(str))
+    found = share(so, patients)
     assert (found.low, found.high) == pytest.approx((0.2553, 0.3662), abs=5e-5)
-    assert share(0, 0).reason == "no case"
+    assert share(so[:0], patients[:0]).reason == "no case"
+
+
+@given(st.integers(0, 40), st.integers(1, 40), st.integers(1, 3))
+@settings(deadline=None)
+def test_wilsons_interval_is_scipys_of_as_many_patients_however_many_exams(part, rest, exams):
+    so = np.repeat(np.arange(part + rest) < part, exams)
+    found = share(pd.Series(so), pd.Series(np.repeat(np.arange(part + rest), exams).astype(str)))
+    wanted = binomtest(part, part + rest).proportion_ci(method="wilson")
+    assert (found.low, found.high) == pytest.approx((wanted.low, wanted.high), abs=1e-12)

@@ -5,13 +5,14 @@ from him. From these answers come a temperature and class-conditional conformal 
 the tested patients, of whom nothing enters. Where a set holds several classes, or none, the method abstains.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from statistics import NormalDist
 from typing import Any, Final, Self
 
 import numpy as np
 import pandas as pd
-from scipy.stats import binomtest
 
 from gliolens.cohorts.splits import kfold
 from gliolens.errors import CohortError
@@ -110,13 +111,13 @@ def calibration_rows(
         plain = before[before["method"] == name]
         old, new = (_scores(answers, classes, seed) for answers in (plain, told))
         heat = told["temperature"]
-        alone = told[told["set"].isin(list(classes))]
-        right = alone["set"] == alone["truth"]
+        answered = told["set"].isin(list(classes))
+        alone = told[answered]
         rows.append({
             "method": name, "control": bool(told["control"].iloc[0]), "temperature, least": heat.min(),
             "temperature, most": heat.max(), "Brier": old["brier"], "Brier, calibrated": new["brier"],
-            "ECE": old["ece"], "ECE, calibrated": new["ece"], "answered": share(len(alone), len(told)),
-            "right where answered": share(int(right.sum()), len(alone)),
+            "ECE": old["ece"], "ECE, calibrated": new["ece"], "answered": share(answered, told["patient"]),
+            "right where answered": share(alone["set"] == alone["truth"], alone["patient"]),
         })  # fmt: skip
     return rows
 
@@ -133,19 +134,28 @@ def coverage_rows(after: pd.DataFrame) -> list[dict[str, Any]]:
                 if value:
                     rows.append({
                         "method": name, "of": " ".join((kind, str(value))).strip(), "n": len(group),
-                        "coverage": share(int(group["held"].sum()), len(group)),
+                        "coverage": share(group["held"], group["patient"]),
                         "mean size of a set": float(group["size"].mean()),
                     })  # fmt: skip
     return rows
 
 
-def share(part: int, whole: int) -> Interval:
-    """A share with Wilson's 95 % interval (1927, doi 10.1080/01621459.1927.10502953)."""
-    if not whole:
+def share(so: pd.Series, patients: pd.Series) -> Interval:
+    """A share of cases with Wilson's 95 % interval (1927, doi 10.1080/01621459.1927.10502953).
+
+    Its n is the number of patients: cases of one are taken to go together, so the interval is never too narrow.
+
+    Args:
+        so: whether it is so, of each case (n,).
+        patients: of each case (n,).
+    """
+    n, value = patients.nunique(), float(so.mean())
+    if not n:
         return unknown("no case")
-    bounds = binomtest(part, whole).proportion_ci(method="wilson")
-    value = part / whole
-    return Interval(value, min(float(bounds.low), value), max(float(bounds.high), value))
+    z = NormalDist().inv_cdf(0.975)
+    middle = (value + z**2 / (2 * n)) / (1 + z**2 / n)
+    reach = z / (1 + z**2 / n) * math.sqrt(value * (1 - value) / n + z**2 / (4 * n**2))
+    return Interval(value, min(max(0.0, middle - reach), value), max(min(1.0, middle + reach), value))
 
 
 def _scores(answers: pd.DataFrame, classes: Sequence[str], seed: int) -> Mapping[str, Interval]:
