@@ -64,6 +64,20 @@ def test_a_score_without_value_or_bounds_is_read_back_as_such():
     assert row_of([], "a", "x") == {}
 
 
+def test_the_table_is_of_numbers_and_why_one_is_lacking_stands_below():
+    line = replace(
+        LINE,
+        here=unknown("one patient", 0.5),
+        soundly=unknown("no case"),
+        age="\N{EM DASH}, age outlines nothing",
+    )
+    section = summary._table_section({"li2025": [line]}, {}, [])
+    assert section.rows[0][2:] == ["0.50, no interval", "\N{EM DASH}", "\N{EM DASH}"]
+    why = list(summary._lacking(summary._row("li2025", line)))
+    assert [one.rpartition(": ")[2] for one in why] == ["one patient.", "no case.", "age outlines nothing."]
+    assert list(summary._lacking(summary._row("li2025", LINE))) == []
+
+
 def test_settings_are_of_one_paper_each():
     each = summary._settings_of_each({"li2025.encoder": "histogram", "zeng2024.epochs": 2, "offline": True})
     assert list(each) == list(PAPERS)

@@ -1,6 +1,7 @@
 """`gliolens reproduce all`: every paper on one cohort, and what each is known for on one page."""
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, fields
 from importlib import import_module
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any, Final
 import pandas as pd
 
 from gliolens.about import software
+from gliolens.cohorts.phantom.ceiling import read_truth
 from gliolens.errors import ConfigError, GlioLensError
 from gliolens.io.store import file_hash, write_json, write_text
 from gliolens.io.tables import read_cohort
@@ -31,6 +33,7 @@ TITLES: Final[Mapping[str, str]] = {
 _COLUMNS: Final[Mapping[str, str]] = {
     "here": "as published, here", "soundly": "soundly, here", "age": "age alone, here",
 }  # fmt: skip
+_SIMULATED: Final = "The cohort is simulated: no score of it tells how a method does on patients."
 _ABOUT: Final = (
     "Published scores are of the papers' own patients; all others are of this cohort's, with 95 % intervals over "
     "patients. A score without an interval was chosen on the patients it is of, as the paper did."
@@ -80,7 +83,8 @@ def reproduce(
             failures[paper] = str(error)
     rows = [_row(paper, one) for paper, lines in found.items() for one in lines]
     not_run = {paper: failures[paper] for paper in PAPERS if paper not in found}
-    _write(out, found, not_run, {"target": target, "scale": scale, "seed": seed, "cohort": cohort.name})
+    told = {"target": target, "scale": scale, "seed": seed, "cohort": cohort.name}
+    _write(out, found, not_run, {**told, "simulated": read_truth(cohort, (), target) is not None})
     return Reproduced(out, {"headlines": rows}, failures)
 
 
@@ -123,10 +127,12 @@ def _write(
     ]
     write_text(out / "results.csv", pd.DataFrame(table).to_csv(index=False))
     sections = [
-        _table_section(found, not_run),
+        _table_section(found, not_run, [_ABOUT, *([_SIMULATED] if told["simulated"] else [])]),
         Section("Verdicts", [f"{TITLES[row['paper']]}, {row['what']}: {row['verdict']}" for row in rows]),
         Section("What was mended", [f"{TITLES[row['paper']]}, {row['what']}: {row['how']}" for row in rows]),
     ]
+    if lacking := [line for row in rows for line in _lacking(row)]:
+        sections.insert(2, Section("What the table does not know, and why", lacking))
     provenance = {k: str(v) for k, v in {**told, **software()}.items()}
     write_paper_report(out / "report.html", "Five papers on one cohort", sections, provenance)
 
@@ -142,7 +148,20 @@ def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
     return out
 
 
-def _table_section(found: Mapping[str, Sequence[Headline]], not_run: Mapping[str, str]) -> Section:
+def _lacking(row: Mapping[str, Any]) -> Iterator[str]:
+    """Why a score or its interval is not there, where it is not."""
+    for name, column in _COLUMNS.items():
+        value = row[name]
+        why = value.reason if isinstance(value, Interval) and math.isnan(value.low) else ""
+        if isinstance(value, str):
+            why = value.removeprefix("\N{EM DASH}, ")
+        if why:
+            yield f"{TITLES[row['paper']]}, {row['what']}, {column}: {why}."
+
+
+def _table_section(
+    found: Mapping[str, Sequence[Headline]], not_run: Mapping[str, str], notes: list[str]
+) -> Section:
     rows: list[list[object]] = []
     for paper in PAPERS:
         for one in found.get(paper, ()):
@@ -153,8 +172,14 @@ def _table_section(found: Mapping[str, Sequence[Headline]], not_run: Mapping[str
             rows.append(
                 [f"{TITLES[paper]}: not run, {not_run[paper]}", *["\N{EM DASH}"] * (1 + len(_COLUMNS))]
             )
-    return Section("Headlines", [_ABOUT], ["", "published", *_COLUMNS.values()], rows)
+    return Section("Headlines", notes, ["", "published", *_COLUMNS.values()], rows)
 
 
 def _shown(value: Found) -> object:
-    return f"{value:.2f}" if isinstance(value, float) else value
+    """What a cell says; why something is not known stands below the table, which is wide enough."""
+    score = value.value if isinstance(value, Interval) else value
+    if isinstance(score, str) or math.isnan(score):
+        return "\N{EM DASH}"
+    if isinstance(value, Interval):
+        return f"{score:.2f}, no interval" if math.isnan(value.low) else value
+    return f"{score:.2f}"
