@@ -14,6 +14,7 @@ from gliolens.errors import CohortError, ConfigError
 from gliolens.io.tables import read_cohort, write_cohort
 from gliolens.papers import summary
 from gliolens.papers.headline import Headline, interval_of, row_of
+from gliolens.papers.kept import Reproduced
 from gliolens.registry import PAPERS
 from gliolens.stats.intervals import Interval, unknown
 
@@ -87,6 +88,21 @@ def test_settings_are_of_one_paper_each():
     for name in ("encoder", "li2024.encoder", "li2025."):
         with pytest.raises(ConfigError, match=r"PAPER\.NAME"):
             summary._settings_of_each({name: 1})
+
+
+@pytest.mark.parametrize("paper", [*PAPERS, "all"])
+def test_every_paper_may_be_asked_to_stay_offline(paper, tmp_path, monkeypatch):
+    """Whoever fetches nothing has no such setting, and is not given one."""
+    asked: dict[str, object] = {}
+
+    def reproduce(cohort, out, *, settings, **_):
+        asked.update(settings)
+        return Reproduced(out, {}, {})
+
+    monkeypatch.setattr(f"{summary.__name__ if paper == 'all' else PAPERS[paper]}.reproduce", reproduce)
+    assert main(["reproduce", paper, str(tmp_path / "cohort.csv"), "-o", str(tmp_path), "--offline"]) == 0
+    offline = paper in ("all", "chatterjee2022", "li2025", "zeng2024")
+    assert asked == ({"offline": True} if offline else {})
 
 
 QUICK = (

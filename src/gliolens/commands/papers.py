@@ -53,10 +53,13 @@ def reproduce(
             PAPER.NAME=VALUE.
         json: print JSON.
     """
+    from gliolens.papers.summary import fetches
+
     modules = {**PAPERS, "all": "gliolens.papers.summary"}
     if paper not in modules:
         raise ConfigError(f"no paper is called {paper!r}; there are {', '.join(modules)}")
-    given = {"encoder": encoder, "weights": weights, "offline": offline or None}
+    asked = offline and (paper == "all" or fetches(paper))  # who fetches nothing is offline anyhow
+    given = {"encoder": encoder, "weights": weights, "offline": asked or None}
     pattern = "PAPER.NAME" if paper == "all" else "NAME"
     module: Any = import_module(modules[paper])
     done = module.reproduce(

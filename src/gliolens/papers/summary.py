@@ -101,11 +101,15 @@ def _settings_of_each(settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
                 f"{', '.join(PAPERS)}"
             )
     if settings.get("offline"):
-        for paper in PAPERS:
-            method: str = import_module(PAPERS[paper]).METHOD
-            if any(field.name == "offline" for field in fields(find_method(method).Config)):  # type: ignore[arg-type]
-                each[paper]["offline"] = True
+        for paper in filter(fetches, PAPERS):
+            each[paper]["offline"] = True
     return each
+
+
+def fetches(paper: str) -> bool:
+    """Whether there is anything that a paper's method might fetch, and so a setting `offline`."""
+    method: str = import_module(PAPERS[paper]).METHOD
+    return any(field.name == "offline" for field in fields(find_method(method).Config))  # type: ignore[arg-type]
 
 
 def _row(paper: str, one: Headline) -> dict[str, Any]:

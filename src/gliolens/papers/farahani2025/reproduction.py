@@ -155,8 +155,7 @@ def _results(
 
 def _config(scale: str, settings: Mapping[str, Any], series: tuple[str, ...]) -> Config:
     """The `paper` preset for the cohort's series: without T2 or FLAIR there is no CMD."""
-    given = {k: v for k, v in settings.items() if k != "offline"}  # nothing is ever fetched
-    config: Config = changed(Config.preset("paper").scaled(scale), given)
+    config: Config = changed(Config.preset("paper").scaled(scale), settings)
     if {"t2", "flair"} <= set(series):
         return replace(config, series=series)
     say(f"series {', '.join(series)}: CMD compares T2 with FLAIR and is left out of every network")
