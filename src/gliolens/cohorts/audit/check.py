@@ -40,12 +40,10 @@ def check_cohort(
     Args:
         rows: the cohort.
         target: look at the labels of this target only; of all, where None.
-        deep: also ask whether two cases are one patient by their scans, whether the scans tell the site, which
-            releases share patients, and what WHO 2021 changes.
+        deep: also ask what `gliolens cohort check --deep` asks: see docs/audit.md.
         against: with `deep`, another cohort, to find whose patients are in both.
         embed: with `deep`, an encoder; whether its vectors tell the site is asked too.
-        progress: called with the number of cases read and the number of all.
-        comparing: with `deep`, called with the number of pairs compared and the number of all.
+        progress, comparing: called with the number of cases read, of pairs compared, and of all.
         jobs: processes to read with.
 
     Raises:
