@@ -35,7 +35,7 @@ def check_cohort(
 ) -> CohortReport:
     """Read every case once and look for what would fool a method or its evaluation.
 
-    Memory does not grow with the cohort but for hashes and a few numbers a case; `deep`, 95 kB a series more.
+    Memory grows by hashes and a few numbers a case; `deep`, 95 kB a series more.
 
     Args:
         rows: the cohort.
@@ -77,11 +77,8 @@ def check_cohort(
         findings += patients_again(rows, own, group, against, others, comparing)
         findings += grade_changes(rows)
     order = ("serious", "warning", "note")
-    return CohortReport(
-        verdicts,
-        tuple(sorted(findings, key=lambda f: order.index(f.severity))),
-        _counts(rows, verdicts, group, targets),
-    )
+    told = tuple(sorted(findings, key=lambda f: order.index(f.severity)))
+    return CohortReport(verdicts, told, _counts(rows, verdicts, group, targets))
 
 
 def _looked(looks: Iterator[Look], n: int, progress: Tick | None) -> list[Look]:
