@@ -86,11 +86,12 @@ def test_names_that_mean_nothing_are_refused(cohort, tmp_path, methods, settings
 
 def test_the_page_shows_how_well_outlines_match(cohort, tmp_path, monkeypatch):
     """Of a method that draws: here the controls answer, and outlines are put beside them."""
-    dice = Interval(0.71, 0.6, 0.8)
-    means = [{"method": "net", "region": "whole", "n": 12, **dict.fromkeys(TITLES, dice)}]
+    dice, far = Interval(0.71, 0.6, 0.8), Interval(152.6, 110.65, 195.87)
+    means = [{"method": "net", "region": "whole", "n": 12, **dict.fromkeys(TITLES, dice), "hd95_mm": far}]
     monkeypatch.setattr(bench_module, "write_outlines", lambda *_, **__: means)
     bench(cohort, tmp_path / "b", target="grade", methods=("controls",), folds=2)
     page = (tmp_path / "b" / "bench.html").read_text()
-    assert page.count("0.71 (0.60 to 0.80)") == len(TITLES)
+    assert page.count("0.71 (0.60 to 0.80)") == len(TITLES) - 1
+    assert "153 (111 to 196)" in page  # whole millimetres
     for word in ("Outlines", "whole tumour", *TITLES.values()):
         assert word in page

@@ -45,6 +45,7 @@ from gliolens.protocol import (
 from gliolens.report.curves import read_curves
 from gliolens.report.page import write_bench_report
 from gliolens.report.paper_page import Section, table_section
+from gliolens.report.words import in_words
 from gliolens.stats.classification import SCORE_TITLES
 from gliolens.strangeness import Familiar, p_values, strangers_told
 from gliolens.tasks import check_schemes
@@ -294,7 +295,7 @@ def _outlines(means: Sequence[Mapping[str, Any]]) -> list[Section]:
     """How well outlines match the masks, where a method draws any."""
     rows = [
         {"method": m["method"], "outline of": REGION_TITLES[m["region"]].lower(), "n": m["n"]}
-        | {title: m[score] for score, title in TITLES.items()}
+        | {title: in_words(m[score], 0 if score == "hd95_mm" else 2) for score, title in TITLES.items()}
         for m in means
     ]
     return [table_section("Outlines", rows, ABOUT)] if rows else []

@@ -40,13 +40,13 @@ def in_percent(share: float) -> str:
     return ">99 %" if share > 0.99 else f"{100 * share:.0f} %"
 
 
-def in_words(auc: Interval) -> str:
-    """An AUC with its interval, two decimals; what is unknown says why."""
+def in_words(auc: Interval, digits: int = 2) -> str:
+    """A score with its interval, two decimals if not asked otherwise; what is unknown says why."""
     if math.isnan(auc.value):
         return f"not known: {auc.reason}"
     if math.isnan(auc.low):
-        return f"{auc.value:.2f} (no interval: {auc.reason})"
-    return f"{auc.value:.2f} ({auc.low:.2f} to {auc.high:.2f})"
+        return f"{auc.value:.{digits}f} (no interval: {auc.reason})"
+    return f"{auc.value:.{digits}f} ({auc.low:.{digits}f} to {auc.high:.{digits}f})"
 
 
 def share_of(share: float) -> str:

@@ -87,16 +87,6 @@ def looks(n: int, shift: float, seed: int) -> tuple[list[dict[str, np.ndarray]],
     return made, sites
 
 
-def test_a_site_that_shows_is_told_and_one_that_does_not_is_not():
-    found = site_told(*looks(60, 1.0, 0))
-    assert found is not None
-    assert found.accuracy > 0.9
-    assert found.p < 0.005
-    assert found.chance == pytest.approx(1 / 3, abs=0.03)
-    told = [site_told(*looks(45, 0.0, k)) for k in range(20)]
-    assert sum(t is not None and t.p < 0.05 for t in told) <= 3
-
-
 def vectors(n: int, shift: float, seed: int) -> tuple[list[dict[str, np.ndarray]], list[str]]:
     """As an encoder's: 500 numbers, of which patients differ in five ways and sites, by `shift`, in a sixth."""
     rng = np.random.default_rng(seed)
@@ -109,12 +99,17 @@ def vectors(n: int, shift: float, seed: int) -> tuple[list[dict[str, np.ndarray]
     return made, sites
 
 
-def test_of_more_numbers_than_patients_those_that_vary_most_tell_the_site():
-    found = site_told(*vectors(48, 1.0, 0))
+@pytest.mark.parametrize(
+    ("made", "patients", "unseen", "least"), [(looks, 60, 45, 0.9), (vectors, 48, 48, 0.8)]
+)
+def test_a_site_that_shows_is_told_and_one_that_does_not_is_not(made, patients, unseen, least):
+    """By few numbers, and by more than there are patients."""
+    found = site_told(*made(patients, 1.0, 0))
     assert found is not None
-    assert found.accuracy > 0.8
+    assert found.accuracy > least
     assert found.p < 0.005
-    told = [site_told(*vectors(48, 0.0, k)) for k in range(20)]
+    assert found.chance == pytest.approx(1 / 3, abs=0.03)
+    told = [site_told(*made(unseen, 0.0, k)) for k in range(20)]
     assert sum(t is not None and t.p < 0.05 for t in told) <= 3
 
 

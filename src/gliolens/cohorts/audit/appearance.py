@@ -24,12 +24,10 @@ _EDGE: Final = 2  # voxels
 _FOLDS: Final = 5
 _DRAWS: Final = 1000
 _RIDGE: Final = 0.3  # of the variance of each number
-_MANY: Final = (
-    60  # numbers a patient, more than `appearance` has of four series; of more, principal components:
-)
-_COMPONENTS: Final = (
-    20  # at most, and one for four patients; of noise a discriminant learns more than of sites
-)
+_MANY: Final = 60
+"""Numbers a patient, more than `appearance` has of four series; of more, principal components are asked."""
+_COMPONENTS: Final = 20
+"""At most, and one for four patients: from more, which are noise, a discriminant learns less of the site."""
 
 
 @dataclass(frozen=True)
